@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 the infalign authors
+#pragma once
+
+#include <infalign/groups.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+/// Advantages: rewards less what the other responses to the same prompt lead one to expect.
+///
+/// One rule for all of them: unscored (NaN) responses are left out of their siblings' advantages and get exactly 0; so
+/// does every response of a group with fewer scored ones than the baseline needs, and of a group of equals. A P × M
+/// matrix with M below that need, where nothing could ever be learnt, is an error.
+namespace infalign {
+
+/// A baseline: a function from the M scored rewards of one group to their M advantages, as Eigen vectors.
+///
+/// Optional members: `smallest_group()`, the M it needs (1 if absent); `static constexpr bool linear = true`, if the
+/// advantages of a sum are the sum of the advantages (a KL term in the reward then passes through it, else it is added
+/// afterwards); `check()`, which refuses its parameters.
+template <class B>
+concept group_baseline = requires(const B& baseline, Eigen::Map<const array<float>> f,
+                                  Eigen::Map<const array<double>> d) {
+  requires vector_expression<std::remove_cvref_t<decltype(baseline(f))>>;
+  requires vector_expression<std::remove_cvref_t<decltype(baseline(d))>>;
+};
+
+/// The mean of the whole batch as a baseline; as it depends on the response itself, the gradient is 1 − 1/B of the full
+/// one. A shard's caller supplies the mean over all shards (the step's `reduce`).
+struct batch_mean {
+  static constexpr bool linear = true;
+};
+
+/// A `group_baseline`, or `batch_mean`.
+template <class B>
+concept advantage_baseline = std::same_as<B, batch_mean> || group_baseline<B>;
+
+namespace detail {
+
+template <class B>
+inline constexpr bool linear = [] {
+  if constexpr (requires { B::linear; })
+    return bool(B::linear);
+  else
+    return false;
+}();
+
+/// scale·(r_i − r_0) + shift: rewards that are all equal are all exactly `shift`.
+template <class R>
+auto affine(const R& r, double scale, double shift) {
+  using S = typename R::Scalar;
+  return static_cast<S>(scale) * (r - r[0]) + static_cast<S>(shift);
+}
+
+/// The sum of r_i − r_0.
+template <class R>
+double shifted_sum(const R& r) {
+  return (r - r[0]).template cast<double>().sum();
+}
+
+}  // namespace detail
+
+/// A_i = R_i. Unbiased, of high variance.
+struct no_baseline {
+  static constexpr bool linear = true;
+  template <vector_expression R>
+  R operator()(const R& r) const {
+    return r;
+  }
+};
+
+/// A_i = R_i − mean of the group. The gradient is 1 − 1/M of the full one, because the mean holds R_i itself.
+struct group_mean {
+  static constexpr bool linear = true;
+  static int smallest_group() { return 2; }
+  template <vector_expression R>
+  auto operator()(const R& r) const {
+    return detail::affine(r, 1, -detail::shifted_sum(r) / static_cast<double>(r.size()));
+  }
+};
+
+/// A_i = R_i − mean of the other M − 1. Unbiased: the baseline does not depend on response i. (RLOO: Kool, van Hoof and
+/// Welling, 2019; Ahmadian et al., arXiv:2402.14740.)
+struct leave_one_out {
+  static constexpr bool linear = true;
+  static int smallest_group() { return 2; }
+  template <vector_expression R>
+  auto operator()(const R& r) const {
+    const double others = std::max(1.0, static_cast<double>(r.size()) - 1);
+    return detail::affine(r, (others + 1) / others, -detail::shifted_sum(r) / others);
+  }
+};
+
+/// A_i = (R_i − mean) / (s + epsilon), s the sample standard deviation of the group (n − 1), as in GRPO
+/// (arXiv:2402.03300). Changes the objective: groups of little spread count as much as those of large. Throws for
+/// epsilon < 0 or not finite.
+struct group_standardized {
+  double epsilon = 1e-4;
+  static int smallest_group() { return 2; }
+
+  void check() const {
+    if (!detail::is_finite(epsilon) || epsilon < 0)
+      detail::fail("group_standardized", "epsilon finite and at least 0", detail::text(epsilon));
+  }
+
+  template <vector_expression R>
+  auto operator()(const R& r) const {
+    const double n = static_cast<double>(r.size()), mean = detail::shifted_sum(r) / n;
+    const double squares = ((r - r[0]).template cast<double>() - mean).square().sum();
+    const double scale = squares > 0 ? 1 / (std::sqrt(squares / (n - 1)) + epsilon) : 0;
+    return detail::affine(r, scale, -scale * mean);
+  }
+};
+
+namespace detail {
+
+inline void check_credit(const char* function, int n) {
+  if (n < 1) fail(function, "n of at least 1", std::to_string(n));
+}
+
+/// Credit that is 0 for the smallest reward and grows, from the p-th to the (p + 1)-th smallest of M, by M·C(p − lag, n
+/// − 1)/C(M, n) times the step in reward: a sum of differences, so that equal rewards have equal credit.
+template <class R>
+array<double> credit(const R& rewards, int n, Eigen::Index lag) {
+  const auto M = rewards.size();
+  std::vector<Eigen::Index> order(static_cast<std::size_t>(M));
+  std::iota(order.begin(), order.end(), Eigen::Index{0});
+  std::sort(order.begin(), order.end(), [&](Eigen::Index a, Eigen::Index b) { return rewards[a] < rewards[b]; });
+
+  array<double> growth = array<double>::Zero(M);  // growth[p] = M·C(p, n − 1)/C(M, n), from n at p = M − 1 downwards
+  growth[M - 1] = n;
+  for (auto p = M - 1; p > 0; --p)
+    growth[p - 1] = growth[p] * static_cast<double>(std::max<Eigen::Index>(p - n + 1, 0)) / static_cast<double>(p);
+  array<double> result = array<double>::Zero(M);
+  for (Eigen::Index p = 1; p < M; ++p) {
+    const auto above = order[static_cast<std::size_t>(p)], below = order[static_cast<std::size_t>(p - 1)];
+    result[above] =
+        result[below] + growth[p - lag] * (static_cast<double>(rewards[above]) - static_cast<double>(rewards[below]));
+  }
+  return result;
+}
+
+}  // namespace detail
+
+/// Credit for the best of n of the M ≥ n responses: the unbiased gradient of E[max of n rewards],
+///
+///     A_i = M/C(M, n) · Σ over sets S of n responses with i of (max R over S − max R over S∖i),   max ∅ = 0.
+///
+/// Not a difference to a mean: A_i ≥ 0 for n ≥ 2, and A_i = R_i for n = 1. With R the win probability against best-of-n
+/// it is the exact on-policy gradient of the best-of-n win rate. Cost: M log M. Throws for n < 1. (The subsets' maxima,
+/// and the subset without i as its baseline: Walder and Karkhanis, "Pass@K policy optimization", arXiv:2505.15201.)
+struct max_at_n {
+  int n;
+  int smallest_group() const { return n; }
+  void check() const { detail::check_credit("max_at_n", n); }
+
+  template <vector_expression R>
+  array<typename R::Scalar> operator()(const R& r) const {
+    check();
+    if (n == 1) return r;
+    return detail::credit(r, n, 0).template cast<typename R::Scalar>();
+  }
+};
+
+/// Credit for the best of n without a baseline of its own, M/C(M, n) · Σ over S with i of max R over S, less its mean
+/// over the group. Of zero mean, as the optimizers of today expect; its gradient is 1 − n/M of that of E[max of n
+/// rewards]. `group_mean` for n = 1. Throws for n < 1.
+struct centered_max_at_n {
+  int n;
+  int smallest_group() const { return std::max(n, 2); }
+  void check() const { detail::check_credit("centered_max_at_n", n); }
+
+  template <vector_expression R>
+  array<typename R::Scalar> operator()(const R& r) const {
+    check();
+    const array<double> credit = detail::credit(r, n, 1);
+    return (credit - credit.mean()).template cast<typename R::Scalar>();
+  }
+};
+
+/// Credit for the worst of n: the unbiased gradient of E[min of n rewards], −(max@n of −R). A_i ≤ 0 for n ≥ 2. As
+/// `max_at_n` otherwise.
+struct min_at_n {
+  int n;
+  int smallest_group() const { return n; }
+  void check() const { detail::check_credit("min_at_n", n); }
+
+  template <vector_expression R>
+  array<typename R::Scalar> operator()(const R& r) const {
+    check();
+    const array<typename R::Scalar> negated = -r;
+    return -max_at_n{n}(negated);
+  }
+};
+
+static_assert(group_baseline<no_baseline> && group_baseline<group_mean> && group_baseline<leave_one_out> &&
+              group_baseline<group_standardized>);
+static_assert(group_baseline<max_at_n> && group_baseline<centered_max_at_n> && group_baseline<min_at_n>);
+
+namespace detail {
+
+template <class B>
+void check_baseline(const B& baseline) {
+  if constexpr (requires { baseline.check(); }) baseline.check();
+}
+
+template <class B>
+Eigen::Index smallest_group(const B& baseline) {
+  if constexpr (requires { baseline.smallest_group(); })
+    return baseline.smallest_group();
+  else
+    return 1;
+}
+
+/// The advantages of a batch whose groups are known. `mean`: of all scored rewards, for `batch_mean`.
+template <real_scalar S, advantage_baseline B>
+void advantages(const char* function, const S* rewards, S* result, const groups& g, const B& baseline, double mean) {
+  check_baseline(baseline);
+  if constexpr (std::same_as<B, batch_mean>) {
+    for (Eigen::Index i = 0; i < g.size(); ++i)
+      result[i] = is_nan(rewards[i]) ? S{0} : static_cast<S>(static_cast<double>(rewards[i]) - mean);
+  } else {
+    const auto needed = smallest_group(baseline);
+    if (g.columns() > 0 && g.columns() < needed)
+      fail(function, "at least " + text(needed) + " responses to each prompt for this baseline",
+           text(g.columns()) + " (columns of the rewards)");
+    g.apply(rewards, result, S{0}, [&](Eigen::Map<const array<S>> group, Eigen::Map<array<S>> out, Eigen::Index) {
+      if (group.size() < needed)
+        out.setZero();
+      else
+        out = baseline(group);
+    });
+  }
+}
+
+/// Mean of the scored, in double.
+template <real_scalar S>
+double scored_mean(const S* rewards, Eigen::Index size) {
+  double sum = 0;
+  Eigen::Index scored = 0;
+  for (Eigen::Index i = 0; i < size; ++i)
+    if (!is_nan(rewards[i])) sum += static_cast<double>(rewards[i]), ++scored;
+  return scored > 0 ? sum / static_cast<double>(scored) : 0;
+}
+
+/// Throws where a reward is infinite, or NaN unless that is carried: what is trained on must be a number.
+template <real_scalar S>
+void check_trainable(const char* function, const S* rewards, Eigen::Index size, Eigen::Index columns, unscored policy) {
+  check_scored(function, rewards, size, columns, policy);
+  for (Eigen::Index i = 0; i < size; ++i)
+    if (!is_finite(rewards[i]) && !is_nan(rewards[i]))
+      fail(function, "finite rewards", text(rewards[i]) + place(i, columns));
+}
+
+}  // namespace detail
+
+/// The advantages of P × M rewards, row p the responses to prompt p. Returns P × M. Throws for an infinite reward, and
+/// for NaN unless it is carried.
+template <array_expression R, advantage_baseline B>
+matrix<typename R::Scalar> advantage(const R& rewards, const B& baseline, unscored policy = unscored::error) {
+  matrix<typename R::Scalar> result = detail::as_array(rewards);
+  detail::check_trainable("advantage", result.data(), result.size(), result.cols(), policy);
+  detail::advantages("advantage", result.data(), result.data(), groups::rows(result.rows(), result.cols()), baseline,
+                     detail::scored_mean(result.data(), result.size()));
+  return result;
+}
+
+/// The advantages of a flat batch: rewards[i] belongs to the group of all responses with its prompt index. Returns B.
+template <prompt_index I, vector_expression R, advantage_baseline B>
+array<typename R::Scalar> advantage(const I& prompt, const R& rewards, const B& baseline,
+                                    unscored policy = unscored::error) {
+  detail::check_size("advantage", "prompt indices, one for each reward", rewards.size(),
+                     static_cast<Eigen::Index>(prompt.size()));
+  array<typename R::Scalar> result = detail::as_column(rewards);
+  detail::check_trainable("advantage", result.data(), result.size(), 0, policy);
+  detail::advantages("advantage", result.data(), result.data(), groups::by(prompt), baseline,
+                     detail::scored_mean(result.data(), result.size()));
+  return result;
+}
+
+}  // namespace infalign

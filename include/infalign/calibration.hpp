@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 the infalign authors
+#pragma once
+
+#include <infalign/groups.hpp>
+#include <infalign/procedure.hpp>
+#include <infalign/reference.hpp>
+
+#include <utility>
+
+/// Calibrated rewards: the place of each reward in the reference policy's reward distribution for its prompt.
+///
+///     C(x, y) = E over z ~ π_ref( · | x) of [ 1{r(z) < r(y)} + ½·1{r(z) = r(y)} ]            (InfAlign, section 3)
+///
+/// estimated from K reference rewards by two counts, `below` = #{z < r} and `tied` = #{z = r}. Under the reference
+/// policy C is uniform on [0, 1] for every prompt, whatever the scale or skew of the reward; and because it is a count,
+/// a strictly increasing map of the rewards leaves it unchanged bit for bit. ±inf are ordinary rewards.
+namespace infalign {
+
+// Rank functors: what a reward's place is worth, from its counts.
+// -----------------------------------------------------------------------
+
+/// A rank functor: a function of (below, tied, count), with below + tied ≤ count and count ≥ 1, that grows with `below`
+/// and with `tied`.
+template <class R>
+concept rank_functor = requires(const R& rank, Eigen::Index n) {
+  { rank(n, n, n) } -> std::convertible_to<double>;
+};
+
+/// (below + ½·tied) / count, in [0, 1]: the chance to beat one reference response, ties counting half. The default.
+struct mid_rank {
+  double operator()(Eigen::Index below, Eigen::Index tied, Eigen::Index count) const {
+    return (static_cast<double>(below) + 0.5 * static_cast<double>(tied)) / static_cast<double>(count);
+  }
+};
+
+/// below / count, in [0, 1]: the share of the reference that is strictly worse. A tie wins nothing.
+struct strict_rank {
+  double operator()(Eigen::Index below, Eigen::Index, Eigen::Index count) const {
+    return static_cast<double>(below) / static_cast<double>(count);
+  }
+};
+
+/// (below + tied) / count, in [0, 1]: the empirical CDF F(r) itself. A tie wins in full.
+struct weak_rank {
+  double operator()(Eigen::Index below, Eigen::Index tied, Eigen::Index count) const {
+    return static_cast<double>(below + tied) / static_cast<double>(count);
+  }
+};
+
+/// (below + 1) / (count + 1), in (0, 1]: never 0, so that its logarithm is finite. (Amini, Vieira, Ash and Cotterell,
+/// "Variational Best-of-N Alignment", arXiv:2407.06057.)
+struct add_one {
+  double operator()(Eigen::Index below, Eigen::Index, Eigen::Index count) const {
+    return static_cast<double>(below + 1) / static_cast<double>(count + 1);
+  }
+};
+
+/// ½·(G(below/count) + G((below + tied)/count)), in [0, 1]: the chance to beat what a procedure with CDF G shows of the
+/// reference responses, exact with ties. `mid_rank` is its case for plain sampling. Trained on with `max_at_n` against
+/// best-of-n, and with `min_at_n` against worst-of-n, it gives the gradient of the inference-time win rate itself.
+template <procedure T>
+struct win_probability {
+  T against;
+  explicit win_probability(T t) : against(std::move(t)) {}
+
+  double operator()(Eigen::Index below, Eigen::Index tied, Eigen::Index count) const {
+    const double n = static_cast<double>(count);
+    return 0.5 * (against.cdf(static_cast<double>(below) / n) + against.cdf(static_cast<double>(below + tied) / n));
+  }
+};
+
+static_assert(rank_functor<win_probability<best_of>>);
+static_assert(rank_functor<mid_rank> && rank_functor<strict_rank> && rank_functor<weak_rank> && rank_functor<add_one>);
+
+namespace detail {
+
+/// #{z < r} and #{z = r} in one row of reference rewards. A NaN is neither.
+struct counts {
+  Eigen::Index below = 0, tied = 0;
+};
+
+template <real_scalar S>
+counts count(Eigen::Map<const array<S>> row, S reward) {
+  bits_of<S> below = 0, tied = 0;  // counters as wide as a reward, so that compilers can vectorise
+  for (Eigen::Index k = 0; k < row.size(); ++k) {
+    below += row[k] < reward;
+    tied += row[k] == reward;
+  }
+  return {static_cast<Eigen::Index>(below), static_cast<Eigen::Index>(tied)};
+}
+
+/// How many rewards of row p of the reference are scored. Throws where one is not, unless NaN is to be left out, and
+/// where none is.
+template <real_scalar S>
+Eigen::Index count_scored(const char* function, Eigen::Map<const array<S>> row, Eigen::Index p, unscored policy) {
+  Eigen::Index scored = 0;
+  for (Eigen::Index k = 0; k < row.size(); ++k) scored += !is_nan(row[k]);
+  if (scored < row.size() && policy == unscored::error) {
+    Eigen::Index k = 0;
+    while (!is_nan(row[k])) ++k;
+    fail(function, "reference rewards that are numbers", "NaN" + at(p, k));
+  }
+  if (scored == 0) fail(function, "at least one reference reward for each prompt", "none at row " + text(p));
+  return scored;
+}
+
+template <class R, class T>
+void check_scalars() {
+  static_assert(std::same_as<typename R::Scalar, typename T::Scalar>,
+                "infalign::calibrate: reference and rewards must have the same scalar type (a float does not tie with "
+                "the double it came from): "
+                "cast one of them");
+}
+
+}  // namespace detail
+
+// Calibration
+// --------------------------------------------------------------------------------------------------------------------------
+
+/// Calibrates M responses to each of P prompts: result(p, m) = rank of rewards(p, m) among row p of the reference.
+///
+/// reference: P × K, or any `reference_table` with P rows. rewards: P × M, any Eigen expression of the same scalar
+/// type. Returns P × M, in the range of the rank functor. Cost: K comparisons a response, no sort and no copy of a
+/// row-major reference. NaN: an error, or with `unscored::carry` left out of the reference and handed through in the
+/// rewards. Throws where the row counts differ, or a prompt has no reference reward.
+template <reference_rewards T, array_expression R, rank_functor Rank = mid_rank>
+matrix<typename R::Scalar> calibrate(const T& reference, const R& rewards, const Rank& rank = {},
+                                     unscored policy = unscored::error) {
+  detail::check_scalars<T, R>();
+  using S = typename R::Scalar;
+  decltype(auto) table = detail::rows_of(reference);
+  if (rewards.rows() != table.rows())
+    detail::fail("calibrate", detail::text(table.rows()) + " rows of rewards, one for each row of the reference",
+                 detail::text(rewards.rows()));
+  matrix<S> result = detail::as_array(rewards);
+  detail::check_scored("calibrate", result.data(), result.size(), result.cols(), policy);
+  for (Eigen::Index p = 0; p < result.rows(); ++p) {
+    const auto row = table.row(p);
+    const auto scored = detail::count_scored("calibrate", row, p, policy);
+    for (Eigen::Index m = 0; m < result.cols(); ++m) {
+      S& reward = result(p, m);
+      if (detail::is_nan(reward)) continue;
+      const auto [below, tied] = detail::count(row, reward);
+      reward = static_cast<S>(rank(below, tied, scored));
+    }
+  }
+  return result;
+}
+
+/// Calibrates a flat batch: result[i] = rank of rewards[i] among row prompt[i] of the reference.
+///
+/// prompt: B indices in [0, P), in any order, each as often as it occurs. rewards: B. Returns B. Otherwise as above;
+/// throws too where an index is out of range.
+template <reference_rewards T, prompt_index I, vector_expression R, rank_functor Rank = mid_rank>
+array<typename R::Scalar> calibrate(const T& reference, const I& prompt, const R& rewards, const Rank& rank = {},
+                                    unscored policy = unscored::error) {
+  detail::check_scalars<T, R>();
+  using S = typename R::Scalar;
+  decltype(auto) table = detail::rows_of(reference);
+  detail::check_size("calibrate", "prompt indices, one for each reward", rewards.size(),
+                     static_cast<Eigen::Index>(prompt.size()));
+  array<S> result = detail::as_column(rewards);
+  const auto index = [&](Eigen::Index i) { return prompt[static_cast<decltype(prompt.size())>(i)]; };
+  for (Eigen::Index i = 0; i < result.size(); ++i)
+    if (std::cmp_less(index(i), 0) || std::cmp_greater_equal(index(i), table.rows()))
+      detail::fail("calibrate", "prompt indices from 0 to " + detail::text(table.rows() - 1),
+                   std::to_string(index(i)) + detail::at(i));
+  detail::check_scored("calibrate", result.data(), result.size(), 0, policy);
+  for (Eigen::Index i = 0; i < result.size(); ++i) {
+    if (detail::is_nan(result[i])) continue;
+    const auto p = static_cast<Eigen::Index>(index(i));
+    const auto row = table.row(p);
+    const auto scored = detail::count_scored("calibrate", row, p, policy);
+    const auto [below, tied] = detail::count(row, result[i]);
+    result[i] = static_cast<S>(rank(below, tied, scored));
+  }
+  return result;
+}
+
+namespace detail {
+
+/// Each scored reward of each group ranked among the others of its group.
+template <real_scalar S, rank_functor Rank>
+void leave_one_out_ranks(S* rewards, const groups& g, const Rank& rank, unscored policy) {
+  constexpr auto function = "calibrate_leave_one_out";
+  check_scored(function, rewards, g.size(), g.columns(), policy);
+  g.apply(rewards, rewards, nan<S>,
+          [&](Eigen::Map<const array<S>> group, Eigen::Map<array<S>> ranks, Eigen::Index first) {
+            if (group.size() < 2) {
+              if (policy == unscored::error)
+                fail(function, "at least 2 responses to each prompt", "1" + place(first, g.columns()));
+              ranks[0] = nan<S>;
+              return;
+            }
+            for (Eigen::Index i = 0; i < group.size(); ++i) {
+              const auto [below, tied] = count(group, group[i]);
+              ranks[i] = static_cast<S>(rank(below, tied - 1, group.size() - 1));
+            }
+          });
+}
+
+}  // namespace detail
+
+/// Calibrates with no reference table: each response is ranked among the other M − 1 to its prompt. Where they are
+/// drawn from the reference policy this is an unbiased C; later it is the place in the current policy's distribution.
+///
+/// rewards: P × M with M ≥ 2. Returns P × M. Cost: M comparisons a response. NaN as in `calibrate`; a response whose
+/// siblings are all carried NaN has nothing to be ranked among, and becomes NaN itself.
+template <array_expression R, rank_functor Rank = mid_rank>
+matrix<typename R::Scalar> calibrate_leave_one_out(const R& rewards, const Rank& rank = {},
+                                                   unscored policy = unscored::error) {
+  matrix<typename R::Scalar> result = detail::as_array(rewards);
+  detail::leave_one_out_ranks(result.data(), groups::rows(result.rows(), result.cols()), rank, policy);
+  return result;
+}
+
+/// The same for a flat batch: each response is ranked among the others with its prompt index, at least one. The groups
+/// may differ in size.
+template <prompt_index I, vector_expression R, rank_functor Rank = mid_rank>
+array<typename R::Scalar> calibrate_leave_one_out(const I& prompt, const R& rewards, const Rank& rank = {},
+                                                  unscored policy = unscored::error) {
+  detail::check_size("calibrate_leave_one_out", "prompt indices, one for each reward", rewards.size(),
+                     static_cast<Eigen::Index>(prompt.size()));
+  array<typename R::Scalar> result = detail::as_column(rewards);
+  detail::leave_one_out_ranks(result.data(), groups::by(prompt), rank, policy);
+  return result;
+}
+
+/// `calibrate` with its reference bound: a functor to call in a training loop, and the first stage of a reward composed
+/// with `|`.
+///
+///     calibration shape{reference};            u = shape(rewards)              // P × M
+///     calibration shape{reference, add_one{}}; u = shape(prompt, rewards)      // a flat batch
+///
+/// Holds a row-major copy of an Eigen object (moved where it can be), a `reference_table` by value, and a row-major
+/// `Eigen::Map` or `Eigen::Ref` as the view that it is: its buffer must outlive the functor. What it owns is checked
+/// for NaN when it is made, what it views when it is used. Const calls may run in many threads.
+template <reference_rewards T, rank_functor Rank = mid_rank>
+requires std::same_as<T, typename detail::kept_as<T>::type>
+class calibration {
+ public:
+  using Scalar = typename T::Scalar;
+
+  explicit calibration(T reference, Rank rank = {}, unscored policy = unscored::error)
+      : reference_(std::move(reference)), rank_(std::move(rank)), policy_(policy) {
+    if constexpr (std::same_as<T, matrix<Scalar>>) {
+      const auto& table = detail::rows_of(reference_);
+      for (Eigen::Index p = 0; p < table.rows(); ++p) detail::count_scored("calibration", table.row(p), p, policy_);
+    }
+  }
+
+  template <array_expression R>
+  matrix<Scalar> operator()(const R& rewards) const {
+    return calibrate(reference_, rewards, rank_, policy_);
+  }
+
+  template <prompt_index I, vector_expression R>
+  array<Scalar> operator()(const I& prompt, const R& rewards) const {
+    return calibrate(reference_, prompt, rewards, rank_, policy_);
+  }
+
+ private:
+  T reference_;
+  [[no_unique_address]] Rank rank_;
+  unscored policy_;
+};
+
+template <reference_rewards T>
+calibration(T) -> calibration<typename detail::kept_as<T>::type>;
+template <reference_rewards T, rank_functor Rank>
+calibration(T, Rank, unscored = unscored::error) -> calibration<typename detail::kept_as<T>::type, Rank>;
+
+}  // namespace infalign

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 the infalign authors
+#pragma once
+
+#include <infalign/advantage.hpp>
+#include <infalign/aggregation.hpp>
+#include <infalign/calibration.hpp>
+#include <infalign/core.hpp>
+#include <infalign/groups.hpp>
+#include <infalign/kl.hpp>
+#include <infalign/kl_controller.hpp>
+#include <infalign/policy_gradient.hpp>
+#include <infalign/procedure.hpp>
+#include <infalign/reference.hpp>
+#include <infalign/surrogate.hpp>
+#include <infalign/token_batch.hpp>
+#include <infalign/transform.hpp>
+#include <infalign/win_rate.hpp>

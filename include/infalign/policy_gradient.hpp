@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 the infalign authors
+#pragma once
+
+#include <infalign/advantage.hpp>
+#include <infalign/aggregation.hpp>
+#include <infalign/kl.hpp>
+#include <infalign/surrogate.hpp>
+#include <infalign/token_batch.hpp>
+
+#include <utility>
+#include <vector>
+
+/// One step of KL-regularised policy gradient: from log-probabilities and (shaped) rewards to a loss and its gradient
+/// by the log-probabilities.
+namespace infalign {
+
+/// What a step reports, over the scored responses and the tokens that count; of all shards, where `reduce` adds them
+/// up.
+struct step_metrics {
+  double sequences = 0, tokens = 0;   ///< how many there were
+  double reward = 0, reward_std = 0;  ///< mean and sample standard deviation of the rewards, before any KL term
+  double advantage_mean = 0, advantage_std = 0;  ///< of the advantages, without what reward-to-go adds
+  double frac_reward_zero_std = 0;  ///< share of the groups whose rewards are all equal: nothing to learn there
+  double kl = 0,
+         kl_per_token =
+             0;  ///< the k1 estimate of KL(π_θ ‖ π_ref): mean per sequence, and per token; NaN with no reference
+  double approx_kl = 0;  ///< the k1 estimate of KL(π_old ‖ π_θ), mean per token; 0 on-policy
+  double ratio = 1;      ///< mean of ρ over what the surrogate takes it of
+  double clip_ratio = 0, clip_ratio_low = 0,
+         clip_ratio_high = 0;  ///< share of those that clipping holds, and at which end
+};
+
+/// The result of a step.
+template <real_scalar S>
+struct step_result {
+  double loss;         ///< to be minimised; of a shard, its part of the sum over shards
+  matrix<S> gradient;  ///< B × T: d loss / d log π_θ(y_t | y_<t); exactly 0 where the mask is 0 and in unscored rows
+  step_metrics metrics;
+};
+
+/// Adds up totals over the shards of a data-parallel batch, in place: an all-reduce. Every shard's step calls it twice,
+/// with vectors of one length.
+template <class R>
+concept reduction = std::invocable<const R&, Eigen::Ref<array<double>>>;
+
+/// The `reduction` of a batch that is whole.
+struct whole_batch {
+  void operator()(Eigen::Ref<array<double>>) const {}
+};
+
+/// A step that maximises J(θ) = E[R(y)] − β·KL(π_θ ‖ π_ref). The trainer back-propagates `gradient` through its own
+/// log-probabilities:
+///
+///     policy_gradient step{k1_in_reward{.beta = 0.05}, leave_one_out{}, ppo_clip{}};
+///     auto [loss, gradient, metrics] = step(batch, rewards);           // rewards P × M, with B = P·M in row-major
+///     order auto [loss, gradient, metrics] = step(batch, prompt, rewards);   // flat: response i answers prompt[i]
+///
+/// Parts: the KL term, the baseline, the surrogate, the aggregation. With `reinforce` (the default), an unbiased
+/// baseline and `sequence_mean_of_token_sums` (the default) the mean of −gradient over batches sampled from π_θ is
+/// exactly ∇J.
+///
+/// Throws for shapes that do not fit, log-probabilities that are not finite where the mask is 1, a mask of other than 0
+/// and 1, an infinite reward, and NaN unless it is carried; then such a response has gradient 0 and no effect on the
+/// others. A response of no tokens has gradient 0, and counts.
+template <kl_term KL, advantage_baseline Baseline, surrogate Surrogate = reinforce,
+          aggregation Aggregation = sequence_mean_of_token_sums>
+class policy_gradient {
+  static constexpr bool by_sequence =
+      Surrogate::ratio == ratio_of::sequence || Surrogate::ratio == ratio_of::sequence_geometric_mean;
+  static constexpr bool sums = std::same_as<Aggregation, sequence_mean_of_token_sums>;
+  static_assert(!by_sequence || sums,
+                "infalign::policy_gradient: a sequence-level surrogate has one term a response, so it takes "
+                "sequence_mean_of_token_sums");
+  static_assert(KL::place != kl_place::sequence_loss || sums,
+                "infalign::policy_gradient: a KL loss on the whole sequence takes sequence_mean_of_token_sums; a "
+                "token-weighted mean weighs it unlike the reward");
+  static_assert(!(by_sequence && KL::place == kl_place::reward_to_go),
+                "infalign::policy_gradient: k1_reward_to_go differs by token, and a sequence-level surrogate has one "
+                "advantage a response: use k1_in_reward");
+
+ public:
+  explicit policy_gradient(KL kl, Baseline baseline = {}, Surrogate objective = {}, Aggregation aggregate = {},
+                           unscored policy = unscored::error)
+      : kl_(kl),
+        baseline_(std::move(baseline)),
+        surrogate_(std::move(objective)),
+        aggregation_(std::move(aggregate)),
+        policy_(policy) {
+    if constexpr (KL::place != kl_place::none) detail::check_positive("policy_gradient", "a beta", kl_.beta);
+    detail::check_baseline(baseline_);
+    if constexpr (requires { surrogate_.check(); }) surrogate_.check();
+    if constexpr (requires { aggregation_.check(); }) aggregation_.check();
+  }
+
+  /// rewards: P × M, the responses to a prompt in a row, B = P·M; or B in a column for a baseline that needs no groups.
+  template <real_scalar S, class Mask, array_expression R, reduction Reduce = whole_batch>
+  step_result<S> operator()(const token_batch<S, Mask>& batch, const R& rewards, const Reduce& reduce = {}) const {
+    static_assert(!vector_expression<R> || std::same_as<Baseline, no_baseline> || std::same_as<Baseline, batch_mean>,
+                  "infalign::policy_gradient: this baseline compares the responses to a prompt: pass rewards as a P x "
+                  "M matrix, or prompt indices before them");
+    static_assert(std::same_as<typename R::Scalar, S>,
+                  "infalign::policy_gradient: rewards and log-probabilities must have the same scalar type");
+    const matrix<S> values = detail::as_array(rewards);
+    return run(batch, values.data(), groups::rows(values.rows(), values.cols()), reduce);
+  }
+
+  /// prompt: B indices, equal for responses to one prompt; groups of any size, in any order. rewards: B.
+  template <real_scalar S, class Mask, prompt_index I, vector_expression R, reduction Reduce = whole_batch>
+  step_result<S> operator()(const token_batch<S, Mask>& batch, const I& prompt, const R& rewards,
+                            const Reduce& reduce = {}) const {
+    static_assert(std::same_as<typename R::Scalar, S>,
+                  "infalign::policy_gradient: rewards and log-probabilities must have the same scalar type");
+    detail::check_size("policy_gradient", "prompt indices, one for each reward", rewards.size(),
+                       static_cast<Eigen::Index>(prompt.size()));
+    const array<S> values = detail::as_column(rewards);
+    return run(batch, values.data(), groups::by(prompt), reduce);
+  }
+
+ private:
+  static constexpr auto name = "policy_gradient";
+  static constexpr bool kl_through_baseline =
+      (KL::place == kl_place::reward || KL::place == kl_place::reward_to_go) && detail::linear<Baseline>;
+  static constexpr bool kl_after_baseline =
+      (KL::place == kl_place::reward || KL::place == kl_place::reward_to_go) && !detail::linear<Baseline>;
+
+  /// One response: its tokens that count, and over them the log-ratios of π_θ to π_ref, of π_θ to π_old, and of π_old
+  /// to the sampler.
+  struct sequence {
+    double tokens = 0, delta = 0, log_ratio = 0, correction = 0;
+  };
+
+  /// One token: where it counts, the same log-ratios.
+  template <real_scalar S>
+  struct token {
+    S log_probability, delta = 0, log_ratio = 0, correction = 0;
+  };
+
+  template <real_scalar S, class Mask, class Reduce>
+  step_result<S> run(const token_batch<S, Mask>& batch, const S* rewards, const groups& g, const Reduce& reduce) const {
+    check(batch, g.size());
+    detail::check_trainable(name, rewards, g.size(), g.columns(), policy_);
+    const auto B = g.size();
+    step_result<S> result{0, matrix<S>::Zero(B, batch.log_probabilities.cols()), {}};
+    auto& metrics = result.metrics;
+
+    // First pass: what each response sums to. An unscored one is not looked at.
+    std::vector<sequence> sequences(static_cast<std::size_t>(B));
+    array<S> advantages(B);
+    array<double> totals = array<double>::Zero(4);
+    for (Eigen::Index i = 0; i < B; ++i) {
+      advantages[i] = rewards[i];
+      if (detail::is_nan(rewards[i])) continue;
+      auto& s = sequences[static_cast<std::size_t>(i)];
+      for_each_token(batch, i, [&](Eigen::Index, const token<S>& k) {
+        s.tokens += 1;
+        s.delta += static_cast<double>(k.delta);
+        s.log_ratio += static_cast<double>(k.log_ratio);
+        s.correction += static_cast<double>(k.correction);
+      });
+      if constexpr (kl_through_baseline)
+        advantages[i] = static_cast<S>(static_cast<double>(rewards[i]) - kl_.beta * s.delta);
+      totals += array<double>{{1, s.tokens, static_cast<double>(rewards[i]), static_cast<double>(advantages[i])}};
+    }
+    reduce(totals);
+    const batch_size size{totals[0], totals[1]};
+    const double mean_reward = size.sequences > 0 ? totals[2] / size.sequences : 0;
+    detail::advantages(name, advantages.data(), advantages.data(), g, baseline_,
+                       size.sequences > 0 ? totals[3] / size.sequences : 0);
+
+    // Second pass: the loss, its gradient, and what the metrics sum up.
+    enum {
+      reward_squares,
+      advantage,
+      advantage_squares,
+      delta,
+      log_ratio,
+      ratio,
+      ratios,
+      clipped_low,
+      clipped_high,
+      group_count,
+      equal_groups,
+      sums_count
+    };
+    array<double> sum = array<double>::Zero(sums_count);
+    const auto note = [&](const auto& term) {
+      sum[ratio] += static_cast<double>(term.ratio);
+      sum[ratios] += 1;
+      sum[clipped_low] += term.clipped < 0;
+      sum[clipped_high] += term.clipped > 0;
+    };
+    for (Eigen::Index i = 0; i < B; ++i) {
+      if (detail::is_nan(rewards[i])) continue;
+      const auto& s = sequences[static_cast<std::size_t>(i)];
+      if constexpr (kl_after_baseline)
+        advantages[i] = static_cast<S>(static_cast<double>(advantages[i]) - kl_.beta * s.delta);
+      const double A = static_cast<double>(advantages[i]), deviation = static_cast<double>(rewards[i]) - mean_reward;
+      sum[reward_squares] += deviation * deviation;
+      sum[advantage] += A;
+      sum[advantage_squares] += A * A;
+      sum[delta] += s.delta;
+      sum[log_ratio] += s.log_ratio;
+      if (s.tokens == 0) continue;
+
+      const double weight = aggregation_.weight(s.tokens, size);
+      double loss = 0, slope = 0;  // of the whole response; the slope is that of each of its tokens
+      if constexpr (by_sequence) {
+        const double share = Surrogate::ratio == ratio_of::sequence_geometric_mean ? 1 / s.tokens : 1;
+        const auto term = surrogate_(0.0, s.log_ratio * share, A);
+        const double correction = sampler_weight(batch, s.correction);
+        loss += correction * term.loss;
+        slope += correction * term.slope * share;
+        note(term);
+      }
+      if constexpr (KL::place == kl_place::sequence_loss) {
+        const auto term = kl_.estimate(s.delta);
+        const double importance =
+            kl_.beta * detail::capped_exp(s.log_ratio).value * sampler_weight(batch, s.correction);
+        loss += importance * term.value;
+        slope += importance * term.slope;
+      }
+      S so_far = 0;  // Σ δ over the tokens before this one
+      for_each_token(batch, i, [&](Eigen::Index t, const token<S>& k) {
+        S token_slope = static_cast<S>(slope);
+        if constexpr (!by_sequence) {
+          S credit = advantages[i];
+          if constexpr (KL::place == kl_place::reward_to_go) {
+            credit += static_cast<S>(kl_.beta) * so_far;
+            so_far += k.delta;
+          }
+          const auto term = surrogate_(k.log_probability, k.log_ratio, credit);
+          const S correction = sampler_weight(batch, k.correction);
+          loss += static_cast<double>(correction * term.loss);
+          token_slope += correction * term.slope;
+          note(term);
+        }
+        if constexpr (KL::place == kl_place::token_loss) {
+          const auto term = kl_.estimate(k.delta);
+          const S importance =
+              static_cast<S>(kl_.beta) * detail::capped_exp(k.log_ratio).value * sampler_weight(batch, k.correction);
+          loss += static_cast<double>(importance * term.value);
+          token_slope += importance * term.slope;
+        }
+        result.gradient(i, t) = static_cast<S>(weight) * token_slope;
+      });
+      result.loss += weight * loss;
+    }
+    g.for_each(rewards, [&](Eigen::Map<const array<S>> group, Eigen::Index) {
+      sum[group_count] += 1;
+      sum[equal_groups] += (group == group[0]).all();
+    });
+    reduce(sum);
+
+    const auto per = [](double total, double count) { return count > 0 ? total / count : 0; };
+    const double spread = sum[advantage_squares] - sum[advantage] * per(sum[advantage], size.sequences);
+    const bool has_reference = !batch.reference_log_probabilities.empty() || B == 0;
+    metrics.sequences = size.sequences;
+    metrics.tokens = size.tokens;
+    metrics.reward = mean_reward;
+    metrics.reward_std = std::sqrt(per(sum[reward_squares], size.sequences - 1));
+    metrics.advantage_mean = per(sum[advantage], size.sequences);
+    metrics.advantage_std = std::sqrt(std::max(0.0, per(spread, size.sequences - 1)));
+    metrics.frac_reward_zero_std = per(sum[equal_groups], sum[group_count]);
+    metrics.kl = has_reference ? per(sum[delta], size.sequences) : detail::nan<double>;
+    metrics.kl_per_token = has_reference ? per(sum[delta], size.tokens) : detail::nan<double>;
+    metrics.approx_kl = -per(sum[log_ratio], size.tokens);
+    if (sum[ratios] > 0) metrics.ratio = sum[ratio] / sum[ratios];
+    metrics.clip_ratio_low = per(sum[clipped_low], sum[ratios]);
+    metrics.clip_ratio_high = per(sum[clipped_high], sum[ratios]);
+    metrics.clip_ratio = metrics.clip_ratio_low + metrics.clip_ratio_high;
+    return result;
+  }
+
+  /// min(π_old/π_sampler, cap), held constant; 1 where there is no sampler.
+  template <real_scalar S, class Mask, real_scalar X>
+  static X sampler_weight(const token_batch<S, Mask>& batch, X correction) {
+    if (batch.sampler_log_probabilities.empty()) return 1;
+    return std::min(detail::capped_exp(correction).value, static_cast<X>(batch.sampler_weight_cap));
+  }
+
+  /// Calls f(t, token) for each token of response i that counts.
+  template <real_scalar S, class Mask, class F>
+  static void for_each_token(const token_batch<S, Mask>& batch, Eigen::Index i, F f) {
+    const auto row = [i](const auto& view) { return view.empty() ? nullptr : view.row(i); };
+    const S* const now = row(batch.log_probabilities);
+    const S* const reference = row(batch.reference_log_probabilities);
+    const S* const old = row(batch.behavior_log_probabilities);
+    const S* const sampler = row(batch.sampler_log_probabilities);
+    const Mask* const mask = row(batch.mask);
+    for (Eigen::Index t = 0; t < batch.log_probabilities.cols(); ++t) {
+      if (mask != nullptr && mask[t] == Mask(0)) continue;
+      if (mask != nullptr && mask[t] != Mask(1))
+        detail::fail(name, "a mask of 0 and 1", detail::text(static_cast<double>(mask[t])) + detail::at(i, t));
+      const auto finite = [&](const char* what, S x) {
+        if (!detail::is_finite(x))
+          detail::fail(name, std::string("finite ") + what, detail::text(static_cast<double>(x)) + detail::at(i, t));
+        return x;
+      };
+      token<S> k{finite("log_probabilities", now[t])};
+      if (reference != nullptr) k.delta = k.log_probability - finite("reference_log_probabilities", reference[t]);
+      const S behavior = old != nullptr ? finite("behavior_log_probabilities", old[t]) : k.log_probability;
+      k.log_ratio = k.log_probability - behavior;
+      if (sampler != nullptr) k.correction = behavior - finite("sampler_log_probabilities", sampler[t]);
+      f(t, k);
+    }
+  }
+
+  template <real_scalar S, class Mask>
+  static void check(const token_batch<S, Mask>& batch, Eigen::Index rewards) {
+    const auto& now = batch.log_probabilities;
+    if (now.rows() != rewards)
+      detail::fail(name, detail::text(now.rows()) + " rewards, one for each row of log_probabilities",
+                   detail::text(rewards));
+    if (rewards == 0) return;
+    const auto shape = [](const auto& view) { return detail::text(view.rows()) + " x " + detail::text(view.cols()); };
+    const auto same_shape = [&](const char* what, const auto& view) {
+      if (!view.empty() && (view.rows() != now.rows() || view.cols() != now.cols()))
+        detail::fail(name, std::string(what) + " of " + shape(now), shape(view));
+    };
+    same_shape("reference_log_probabilities", batch.reference_log_probabilities);
+    same_shape("mask", batch.mask);
+    same_shape("behavior_log_probabilities", batch.behavior_log_probabilities);
+    same_shape("sampler_log_probabilities", batch.sampler_log_probabilities);
+    if (KL::place != kl_place::none && batch.reference_log_probabilities.empty())
+      detail::fail(name, "reference_log_probabilities for the KL term", "none");
+    if (Surrogate::ratio == ratio_of::nothing && !batch.behavior_log_probabilities.empty())
+      detail::fail(name, "no behavior_log_probabilities with reinforce, which is on-policy",
+                   "some: use sequence_clip, ppo_clip or cispo");
+    detail::check_positive(name, "a sampler_weight_cap", batch.sampler_weight_cap);
+  }
+
+  KL kl_;
+  Baseline baseline_;
+  Surrogate surrogate_;
+  Aggregation aggregation_;
+  unscored policy_;
+};
+
+}  // namespace infalign

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 the infalign authors
+#pragma once
+
+#include <infalign/kl.hpp>
+
+#include <algorithm>
+#include <cmath>
+
+/// Surrogate losses: functions of a log-probability whose gradient is, or approximates, the policy gradient.
+///
+/// ρ = π_θ/π_old is the ratio to the behaviour policy, the one that the responses were sampled from; ρ = 1 where the
+/// batch names none.
+namespace infalign {
+
+/// What ρ is a ratio of: of nothing (on-policy only), of each token, or of the whole response, as the product over its
+/// tokens or as their geometric mean.
+enum class ratio_of { nothing, token, sequence, sequence_geometric_mean };
+
+/// One term of the loss: its value, its derivative by the log-probability (by log ρ for a ratio), ρ, and whether
+/// clipping holds it: −1 at the low end, +1 at the high, else 0.
+template <real_scalar S>
+struct surrogate_term {
+  S loss, slope, ratio = 1;
+  int clipped = 0;
+};
+
+/// A surrogate: a function of (log π_θ, log ρ, advantage) to a `surrogate_term`, and its `ratio`. It may have a member
+/// `check()`.
+template <class F>
+concept surrogate = requires(const F& f, float s, double d) {
+  { F::ratio } -> std::convertible_to<ratio_of>;
+  { f(s, s, s) } -> std::same_as<surrogate_term<float>>;
+  { f(d, d, d) } -> std::same_as<surrogate_term<double>>;
+};
+
+namespace detail {
+inline void check_clip(const char* function, double low, double high) {
+  if (!is_finite(low) || low < 0 || low > 1) fail(function, "low in [0, 1]", text(low));
+  if (!is_finite(high) || high < 0) fail(function, "high finite and at least 0", text(high));
+}
+}  // namespace detail
+
+/// L = −A·log π. Unbiased on-policy; off-policy it is an error, not a biased gradient. (Williams, 1992.)
+struct reinforce {
+  static constexpr ratio_of ratio = ratio_of::nothing;
+
+  template <real_scalar S>
+  surrogate_term<S> operator()(S log_probability, S, S advantage) const {
+    return {.loss = -advantage * log_probability, .slope = -advantage};
+  }
+};
+
+/// L = −min(ρA, clip(ρ, 1 − low, 1 + high)·A), and with dual > 1, for A < 0, at most −dual·A. (Schulman et al.,
+/// arXiv:1707.06347, eq. 7; dual clip: Ye et al., arXiv:1912.09729.) Where ρ > e^20 it goes on as a straight line in
+/// log ρ. Throws unless 0 ≤ low ≤ 1, high ≥ 0, and dual is 0 (none) or above 1.
+template <ratio_of Ratio>
+struct clipped_surrogate {
+  double low = 0.2;
+  double high = 0.2;
+  double dual = 0;
+  static constexpr ratio_of ratio = Ratio;
+
+  void check() const {
+    detail::check_clip("ppo_clip", low, high);
+    if (dual != 0 && !(detail::is_finite(dual) && dual > 1))
+      detail::fail("ppo_clip", "dual of 0 (none) or above 1", detail::text(dual));
+  }
+
+  template <real_scalar S>
+  surrogate_term<S> operator()(S, S log_ratio, S advantage) const {
+    const auto [rho, slope] = detail::capped_exp(log_ratio);
+    const S floor = static_cast<S>(1 - low), ceiling = static_cast<S>(1 + high), outer = static_cast<S>(dual);
+    if (advantage > 0 && rho > ceiling) return {.loss = -ceiling * advantage, .slope = 0, .ratio = rho, .clipped = 1};
+    if (advantage < 0 && rho < floor) return {.loss = -floor * advantage, .slope = 0, .ratio = rho, .clipped = -1};
+    if (advantage < 0 && outer > 0 && rho > outer)
+      return {.loss = -outer * advantage, .slope = 0, .ratio = rho, .clipped = 1};
+    return {.loss = -rho * advantage, .slope = -slope * advantage, .ratio = rho};
+  }
+};
+
+/// PPO's clip, on the ratio of each token.
+using ppo_clip = clipped_surrogate<ratio_of::token>;
+/// The same on the ratio of the whole response, as RLOO trainers do. Without clipping (low = 1, high large) it is
+/// unbiased off-policy.
+using sequence_clip = clipped_surrogate<ratio_of::sequence>;
+/// The same on the geometric mean of the token ratios. (GSPO: Zheng et al., arXiv:2507.18071.)
+using gspo_clip = clipped_surrogate<ratio_of::sequence_geometric_mean>;
+
+/// L = −clip(ρ, 1 − low, 1 + high)·A·log π with the clipped ratio held constant: no token loses its gradient. (CISPO:
+/// arXiv:2506.13585.) Throws unless 0 ≤ low ≤ 1 and high ≥ 0.
+struct cispo {
+  double low = 1;
+  double high = 4;
+  static constexpr ratio_of ratio = ratio_of::token;
+
+  void check() const { detail::check_clip("cispo", low, high); }
+
+  template <real_scalar S>
+  surrogate_term<S> operator()(S log_probability, S log_ratio, S advantage) const {
+    const S rho = detail::capped_exp(log_ratio).value;
+    const S weight = std::clamp(rho, static_cast<S>(1 - low), static_cast<S>(1 + high));
+    return {.loss = -weight * advantage * log_probability,
+            .slope = -weight * advantage,
+            .ratio = rho,
+            .clipped = (rho > weight) - (rho < weight)};
+  }
+};
+
+static_assert(surrogate<reinforce> && surrogate<ppo_clip> && surrogate<sequence_clip> && surrogate<gspo_clip> &&
+              surrogate<cispo>);
+
+}  // namespace infalign

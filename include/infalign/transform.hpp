@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 the infalign authors
+#pragma once
+
+#include <infalign/core.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+/// Transforms Φ: [0, 1] → ℝ of a calibrated reward u, for the way the model will be used (InfAlign, section 4).
+///
+/// The aligned policy is p ∝ π_ref·exp(Φ/β): Φ and a·Φ + b at β and a·β give the same policy. A transform is a plain
+/// increasing function of one number, so any lambda is one.
+namespace infalign {
+
+/// A transform: a function from a calibrated reward to the reward that is trained on. It may have a member `check(S)`,
+/// called once for a batch of scalar S before its first value, to refuse its own parameters.
+template <class F>
+concept reward_transform = !array_expression<F> && requires(const F& phi, double u) {
+  { phi(u) } -> std::convertible_to<double>;
+};
+
+/// Φ(u) = u: the optimum for plain sampling (N = 1).
+struct identity {
+  template <real_scalar S>
+  S operator()(S u) const {
+    return u;
+  }
+};
+
+/// Φ(u) = log u: with β = 1/(N − 1) the aligned policy *is* best-of-N of the reference. At u = 0 it is −∞, which
+/// `transform` refuses: calibrate with `add_one`, whose ranks are above 0.
+struct logarithm {
+  template <real_scalar S>
+  S operator()(S u) const {
+    return std::log(u);
+  }
+};
+
+/// Φ(u) = e^{tu} for t > 0, for best-of-N; −e^{tu} for t < 0, for worst-of-N (InfAlign, section 4.2, with t = ±10 for N
+/// = 4).
+///
+/// Range: [1, e^t], or [−1, −e^t]. So β must be of the size of e^t: t = 10 spans 22,025; `normalized_exponential` gives
+/// the same policies in [0, 1]. Relative error at most (|t| + 2)·ε. Throws for t = 0, not finite, or above 88.7 (float)
+/// or 709.7 (double), where e^t overflows.
+struct exponential {
+  double t;
+
+  template <real_scalar S>
+  void check(S) const {
+    if (!detail::is_finite(t) || t == 0) detail::fail("exponential", "t finite and not 0", detail::text(t));
+    constexpr double limit = std::same_as<S, float> ? 88.7 : 709.7;
+    if (t > limit)
+      detail::fail("exponential",
+                   "t at most " + detail::text(limit) + ", so that e^t is a " + detail::name_of<S> +
+                       " (normalized_exponential has no limit)",
+                   detail::text(t));
+  }
+
+  template <real_scalar S>
+  S operator()(S u) const {
+    check(u);
+    const S e = std::exp(static_cast<S>(t) * u);
+    return t > 0 ? e : -e;
+  }
+};
+
+/// Φ(u) = (e^{tu} − 1) / (e^t − 1), in [0, 1]: the policies of `exponential` of the same t, of either sign, at β / |e^t
+/// − 1|; u at t = 0.
+///
+/// Any finite t: nothing overflows. Relative error at most (2|t| + 8)·ε where the value is not subnormal. Throws for t
+/// not finite.
+struct normalized_exponential {
+  double t;
+
+  template <real_scalar S>
+  void check(S) const {
+    if (!detail::is_finite(t)) detail::fail("normalized_exponential", "t finite", detail::text(t));
+  }
+
+  template <real_scalar S>
+  S operator()(S u) const {
+    check(u);
+    const S s = static_cast<S>(t);
+    if (s * s < std::numeric_limits<S>::epsilon())
+      return u * (1 + s * (u - 1) / 2);  // the series; its next term is below s²/12
+    if (s < 0) return std::expm1(s * u) / std::expm1(s);
+    return std::exp(s * (u - 1)) * (std::expm1(-s * u) / std::expm1(-s));
+  }
+};
+
+/// Φ(u) = u^exponent, in [0, 1]: exponent 2N − 1 is the optimum for best-of-N where the KL is small. Throws unless the
+/// exponent is finite and above 0.
+struct power {
+  double exponent;
+
+  template <real_scalar S>
+  void check(S) const {
+    detail::check_positive("power", "an exponent", exponent);
+  }
+
+  template <real_scalar S>
+  S operator()(S u) const {
+    check(u);
+    return std::pow(u, static_cast<S>(exponent));
+  }
+};
+
+/// Φ given by its values at knots, and straight lines between them: a computed optimum, or anything measured. Plain
+/// data, to be saved and read back.
+///
+/// u: at least 2 knots, strictly increasing from 0 to 1. value: as many, finite. Cost: a binary search. Throws where
+/// they are not so (found by `transform` and `|`, not by a single call, which would cost a pass over the table).
+struct tabulated {
+  array<double> u;
+  array<double> value;
+
+  template <real_scalar S>
+  void check(S) const {
+    if (u.size() < 2) detail::fail("tabulated", "at least 2 knots", detail::text(u.size()));
+    detail::check_size("tabulated", "values, one for each knot", u.size(), value.size());
+    for (Eigen::Index i = 0; i < u.size(); ++i) {
+      if (!detail::is_finite(u[i]) || (i > 0 && u[i] <= u[i - 1]))
+        detail::fail("tabulated", "strictly increasing knots", detail::text(u[i]) + detail::at(i));
+      if (!detail::is_finite(static_cast<S>(value[i])))
+        detail::fail("tabulated", std::string("values within the range of ") + detail::name_of<S>,
+                     detail::text(value[i]) + detail::at(i));
+    }
+    if (u[0] != 0 || u[u.size() - 1] != 1)
+      detail::fail("tabulated", "knots from 0 to 1", detail::text(u[0]) + " to " + detail::text(u[u.size() - 1]));
+  }
+
+  template <real_scalar S>
+  S operator()(S x) const {
+    const double* const first = u.data();
+    const auto i = std::upper_bound(first + 1, first + u.size() - 1, static_cast<double>(x)) -
+                   first;  // u[i − 1] ≤ x < u[i], the last cell closed
+    const double weight = (static_cast<double>(x) - u[i - 1]) / (u[i] - u[i - 1]);
+    return static_cast<S>(value[i - 1] + weight * (value[i] - value[i - 1]));
+  }
+};
+
+static_assert(reward_transform<identity> && reward_transform<logarithm> && reward_transform<exponential>);
+static_assert(reward_transform<normalized_exponential> && reward_transform<power> && reward_transform<tabulated>);
+
+namespace detail {
+
+/// The transform's own check of its parameters, where it has one.
+template <real_scalar S, reward_transform F>
+void check_transform(const F& phi) {
+  if constexpr (requires { phi.check(S{}); }) phi.check(S{});
+}
+
+/// Replaces each scored value by Φ of it. NaN stays NaN.
+template <real_scalar S, reward_transform F>
+void apply_transform(S* values, Eigen::Index size, Eigen::Index columns, const F& phi) {
+  check_transform<S>(phi);
+  for (Eigen::Index i = 0; i < size; ++i) {
+    const S u = values[i];
+    if (is_nan(u)) continue;
+    values[i] = static_cast<S>(phi(u));
+    if (!is_finite(values[i]))
+      fail("transform", "a finite value of the transform", text(values[i]) + " for " + text(u) + place(i, columns));
+  }
+}
+
+}  // namespace detail
+
+/// Transforms calibrated rewards: result = Φ(u), number by number; a matrix for a matrix, a column for a flat batch.
+///
+/// u: any Eigen expression of numbers in [0, 1]. NaN: an error, or with `unscored::carry` handed through. Throws where
+/// u is outside [0, 1] (a reward that was not calibrated) and where Φ(u) is not finite (a logarithm at 0).
+template <array_expression U, reward_transform F>
+detail::batch_like<U> transform(const U& u, const F& phi, unscored policy = unscored::error) {
+  detail::batch_like<U> result = detail::evaluated(u);
+  const Eigen::Index columns = vector_expression<U> ? 0 : result.cols();
+  detail::check_scored("transform", result.data(), result.size(), columns, policy);
+  for (Eigen::Index i = 0; i < result.size(); ++i)
+    if (result.data()[i] < 0 || result.data()[i] > 1)
+      detail::fail("transform", "calibrated rewards in [0, 1]",
+                   detail::text(result.data()[i]) + detail::place(i, columns));
+  detail::apply_transform(result.data(), result.size(), columns, phi);
+  return result;
+}
+
+// Composition: calibration | transform | transform …
+// -----------------------------------------------------------------------------------
+
+/// Two transforms as one: u ↦ second(first(u)).
+template <reward_transform First, reward_transform Second>
+class transform_chain {
+ public:
+  transform_chain(First first, Second second) : first_(std::move(first)), second_(std::move(second)) {}
+
+  template <real_scalar S>
+  void check(S) const {
+    detail::check_transform<S>(first_);
+    detail::check_transform<S>(second_);
+  }
+
+  template <real_scalar S>
+  S operator()(S u) const {
+    return static_cast<S>(second_(static_cast<S>(first_(u))));
+  }
+
+ private:
+  First first_;
+  Second second_;
+};
+
+/// A functor from rewards to calibrated rewards of the same scalar type: `calibration`, or a user's own.
+template <class C>
+concept reward_calibration = real_scalar<typename C::Scalar> &&
+    requires(const C& c, const matrix<typename C::Scalar>& rewards) {
+  { c(rewards) } -> std::same_as<matrix<typename C::Scalar>>;
+};
+
+/// Rewards as the model is trained on them: calibrated, then transformed. Called as its calibration is: with rewards (P
+/// × M), or with a prompt index and a flat batch. Throws what its stages throw; the parameters of Φ are checked when it
+/// is made.
+template <reward_calibration Calibration, reward_transform F>
+class reward_shaping {
+ public:
+  using Scalar = typename Calibration::Scalar;
+
+  reward_shaping(Calibration calibration, F phi) : calibration_(std::move(calibration)), phi_(std::move(phi)) {
+    detail::check_transform<Scalar>(phi_);
+  }
+
+  template <class... Batch>
+  requires std::invocable<const Calibration&, const Batch&...>
+  auto operator()(const Batch&... batch) const {
+    auto values = calibration_(batch...);
+    detail::apply_transform(values.data(), values.size(), vector_expression<decltype(values)> ? 0 : values.cols(),
+                            phi_);
+    return values;
+  }
+
+  /// The same with one more transform at its end.
+  template <reward_transform Next>
+  friend auto operator|(reward_shaping shaping, Next next) {
+    return reward_shaping<Calibration, transform_chain<F, Next>>(std::move(shaping.calibration_),
+                                                                 {std::move(shaping.phi_), std::move(next)});
+  }
+
+ private:
+  Calibration calibration_;
+  F phi_;
+};
+
+/// transform | transform: one transform.
+template <reward_transform First, reward_transform Second>
+transform_chain<First, Second> operator|(First first, Second second) {
+  return {std::move(first), std::move(second)};
+}
+
+/// calibration | transform: a `reward_shaping`.
+template <reward_calibration Calibration, reward_transform F>
+reward_shaping<Calibration, F> operator|(Calibration calibration, F phi) {
+  return {std::move(calibration), std::move(phi)};
+}
+
+}  // namespace infalign

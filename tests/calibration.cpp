@@ -1,0 +1,4 @@
+#include "catch.hpp"
+TEST_CASE("x") {
+  CHECK(1 == 1);
+}
