@@ -65,7 +65,8 @@ struct softmax {
   double kl;
 
   softmax(const array<double>& scores, double beta) {
-    const array<double> x = ((scores - scores.maxCoeff()) / beta).max(-700.0);  // e^-700: nothing, and finite
+    // In halves, so that no difference overflows; and e^-700 is nothing, but finite.
+    const array<double> x = ((scores / 2 - scores.maxCoeff() / 2) / (beta / 2)).max(-700.0);
     policy = x.exp();
     const double sum = policy.sum();
     policy /= sum;

@@ -118,7 +118,7 @@ struct group_standardized {
 namespace detail {
 
 inline void check_credit(const char* function, int n) {
-  if (n < 1) fail(function, "n of at least 1", std::to_string(n));
+  if (n < 1) fail(function, "n of at least 1", text(n));
 }
 
 /// Credit that is 0 for the smallest reward and grows, from the p-th to the (p + 1)-th smallest of M, by M·C(p − lag, n
@@ -225,8 +225,8 @@ void advantages(const char* function, const S* rewards, S* result, const groups&
   } else {
     const auto needed = smallest_group(baseline);
     if (g.columns() > 0 && g.columns() < needed)
-      fail(function, "at least " + text(needed) + " responses to each prompt for this baseline",
-           text(g.columns()) + " (columns of the rewards)");
+      fail(function, text("at least ", needed, " responses to each prompt for this baseline"),
+           text(g.columns(), " (columns of the rewards)"));
     g.apply(rewards, result, S{0}, [&](Eigen::Map<const array<S>> group, Eigen::Map<array<S>> out, Eigen::Index) {
       if (group.size() < needed)
         out.setZero();
@@ -252,7 +252,7 @@ void check_trainable(const char* function, const S* rewards, Eigen::Index size, 
   check_scored(function, rewards, size, columns, policy);
   for (Eigen::Index i = 0; i < size; ++i)
     if (!is_finite(rewards[i]) && !is_nan(rewards[i]))
-      fail(function, "finite rewards", text(rewards[i]) + place(i, columns));
+      fail(function, "finite rewards", text(rewards[i], place(i, columns)));
 }
 
 }  // namespace detail

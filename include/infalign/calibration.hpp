@@ -99,9 +99,9 @@ Eigen::Index count_scored(const char* function, Eigen::Map<const array<S>> row, 
   if (scored < row.size() && policy == unscored::error) {
     Eigen::Index k = 0;
     while (!is_nan(row[k])) ++k;
-    fail(function, "reference rewards that are numbers", "NaN" + at(p, k));
+    fail(function, "reference rewards that are numbers", text("NaN", at(p, k)));
   }
-  if (scored == 0) fail(function, "at least one reference reward for each prompt", "none at row " + text(p));
+  if (scored == 0) fail(function, "at least one reference reward for each prompt", text("none at row ", p));
   return scored;
 }
 
@@ -131,7 +131,7 @@ matrix<typename R::Scalar> calibrate(const T& reference, const R& rewards, const
   using S = typename R::Scalar;
   decltype(auto) table = detail::rows_of(reference);
   if (rewards.rows() != table.rows())
-    detail::fail("calibrate", detail::text(table.rows()) + " rows of rewards, one for each row of the reference",
+    detail::fail("calibrate", detail::text(table.rows(), " rows of rewards, one for each row of the reference"),
                  detail::text(rewards.rows()));
   matrix<S> result = detail::as_array(rewards);
   detail::check_scored("calibrate", result.data(), result.size(), result.cols(), policy);
@@ -164,8 +164,8 @@ array<typename R::Scalar> calibrate(const T& reference, const I& prompt, const R
   const auto index = [&](Eigen::Index i) { return prompt[static_cast<decltype(prompt.size())>(i)]; };
   for (Eigen::Index i = 0; i < result.size(); ++i)
     if (std::cmp_less(index(i), 0) || std::cmp_greater_equal(index(i), table.rows()))
-      detail::fail("calibrate", "prompt indices from 0 to " + detail::text(table.rows() - 1),
-                   std::to_string(index(i)) + detail::at(i));
+      detail::fail("calibrate", detail::text("prompt indices from 0 to ", table.rows() - 1),
+                   detail::text(index(i), detail::at(i)));
   detail::check_scored("calibrate", result.data(), result.size(), 0, policy);
   for (Eigen::Index i = 0; i < result.size(); ++i) {
     if (detail::is_nan(result[i])) continue;
@@ -189,7 +189,7 @@ void leave_one_out_ranks(S* rewards, const groups& g, const Rank& rank, unscored
           [&](Eigen::Map<const array<S>> group, Eigen::Map<array<S>> ranks, Eigen::Index first) {
             if (group.size() < 2) {
               if (policy == unscored::error)
-                fail(function, "at least 2 responses to each prompt", "1" + place(first, g.columns()));
+                fail(function, "at least 2 responses to each prompt", text("1", place(first, g.columns())));
               ranks[0] = nan<S>;
               return;
             }

@@ -84,35 +84,44 @@ template <real_scalar S>
 inline constexpr S nan = std::bit_cast<S>(
     static_cast<bits_of<S>>(nan_limit<S> >> 1 | bits_of<S>{1} << (std::numeric_limits<S>::digits - 2)));
 
-/// A number as an error message shows it.
-inline std::string text(double x) {
-  if (is_nan(x)) return "NaN";
-  char buffer[32];
-  std::snprintf(buffer, sizeof buffer, "%.9g", x);
-  return buffer;
-}
-inline std::string text(Eigen::Index i) {
-  return std::to_string(i);
+/// Strings and numbers, one after another, as an error message shows them.
+template <class... Parts>
+std::string text(const Parts&... parts) {
+  std::string result;
+  const auto append = [&result](const auto& part) {
+    using Part = std::remove_cvref_t<decltype(part)>;
+    if constexpr (std::integral<Part>) {
+      result += std::to_string(part);
+    } else if constexpr (std::floating_point<Part>) {
+      char buffer[32];
+      std::snprintf(buffer, sizeof buffer, "%.9g", static_cast<double>(part));
+      result += is_nan(part) ? "NaN" : buffer;
+    } else {
+      result += part;
+    }
+  };
+  (append(parts), ...);
+  return result;
 }
 
 inline std::string at(Eigen::Index i) {
-  return " at index " + text(i);
+  return text(" at index ", i);
 }
 inline std::string at(Eigen::Index row, Eigen::Index column) {
-  return " at row " + text(row) + ", column " + text(column);
+  return text(" at row ", row, ", column ", column);
 }
 
 [[noreturn]] inline void fail(const char* function, const std::string& expected, const std::string& got) {
-  throw std::invalid_argument(std::string(function) + ": expected " + expected + ", got " + got);
+  throw std::invalid_argument(text(function, ": expected ", expected, ", got ", got));
 }
 
 inline void check_size(const char* function, const char* what, Eigen::Index expected, Eigen::Index got) {
-  if (expected != got) fail(function, text(expected) + " " + what, text(got));
+  if (expected != got) fail(function, text(expected, " ", what), text(got));
 }
 
 /// Throws unless x is finite and above zero: the rule for every weight, scale and tolerance.
 inline void check_positive(const char* function, const char* what, double x) {
-  if (!is_finite(x) || !(x > 0)) fail(function, std::string(what) + " finite and above 0", text(x));
+  if (!is_finite(x) || !(x > 0)) fail(function, text(what, " finite and above 0"), text(x));
 }
 
 /// The same coefficients as an array expression, whether E is of Eigen's matrix or array kind.
@@ -156,7 +165,7 @@ template <real_scalar S>
 void check_scored(const char* function, const S* rewards, Eigen::Index size, Eigen::Index columns, unscored policy) {
   if (policy == unscored::carry) return;
   for (Eigen::Index i = 0; i < size; ++i)
-    if (is_nan(rewards[i])) fail(function, "rewards that are numbers", "NaN" + place(i, columns));
+    if (is_nan(rewards[i])) fail(function, "rewards that are numbers", text("NaN", place(i, columns)));
 }
 
 }  // namespace detail

@@ -291,10 +291,9 @@ class policy_gradient {
     for (Eigen::Index t = 0; t < batch.log_probabilities.cols(); ++t) {
       if (mask != nullptr && mask[t] == Mask(0)) continue;
       if (mask != nullptr && mask[t] != Mask(1))
-        detail::fail(name, "a mask of 0 and 1", detail::text(static_cast<double>(mask[t])) + detail::at(i, t));
+        detail::fail(name, "a mask of 0 and 1", detail::text(static_cast<double>(mask[t]), detail::at(i, t)));
       const auto finite = [&](const char* what, S x) {
-        if (!detail::is_finite(x))
-          detail::fail(name, std::string("finite ") + what, detail::text(static_cast<double>(x)) + detail::at(i, t));
+        if (!detail::is_finite(x)) detail::fail(name, detail::text("finite ", what), detail::text(x, detail::at(i, t)));
         return x;
       };
       token<S> k{finite("log_probabilities", now[t])};
@@ -310,13 +309,13 @@ class policy_gradient {
   static void check(const token_batch<S, Mask>& batch, Eigen::Index rewards) {
     const auto& now = batch.log_probabilities;
     if (now.rows() != rewards)
-      detail::fail(name, detail::text(now.rows()) + " rewards, one for each row of log_probabilities",
+      detail::fail(name, detail::text(now.rows(), " rewards, one for each row of log_probabilities"),
                    detail::text(rewards));
     if (rewards == 0) return;
-    const auto shape = [](const auto& view) { return detail::text(view.rows()) + " x " + detail::text(view.cols()); };
+    const auto shape = [](const auto& view) { return detail::text(view.rows(), " x ", view.cols()); };
     const auto same_shape = [&](const char* what, const auto& view) {
       if (!view.empty() && (view.rows() != now.rows() || view.cols() != now.cols()))
-        detail::fail(name, std::string(what) + " of " + shape(now), shape(view));
+        detail::fail(name, detail::text(what, " of ", shape(now)), shape(view));
     };
     same_shape("reference_log_probabilities", batch.reference_log_probabilities);
     same_shape("mask", batch.mask);

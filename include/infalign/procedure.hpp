@@ -21,7 +21,7 @@ concept procedure = requires(const T& t, double u) {
 
 namespace detail {
 inline void check_n(const char* function, int n) {
-  if (n < 1) fail(function, "n of at least 1", std::to_string(n));
+  if (n < 1) fail(function, "n of at least 1", text(n));
 }
 }  // namespace detail
 

@@ -62,15 +62,14 @@ class ragged {
 
   void check() const {
     if (values_.innerStride() != 1)
-      detail::fail("ragged", "values that lie next to each other",
-                   "a stride of " + detail::text(values_.innerStride()));
+      detail::fail("ragged", "values that lie next to each other", detail::text("a stride of ", values_.innerStride()));
     if (offsets_.size() == 0) detail::fail("ragged", "offsets that start at 0", "no offsets");
     if (offset(0) != 0) detail::fail("ragged", "offsets that start at 0", detail::text(offset(0)));
     for (Eigen::Index p = 0; p < rows(); ++p)
       if (offset(p + 1) < offset(p))
-        detail::fail("ragged", "offsets that never decrease", detail::text(offset(p + 1)) + detail::at(p + 1));
+        detail::fail("ragged", "offsets that never decrease", detail::text(offset(p + 1), detail::at(p + 1)));
     if (offset(rows()) != values_.size())
-      detail::fail("ragged", "offsets that end at the number of values, " + detail::text(values_.size()),
+      detail::fail("ragged", detail::text("offsets that end at the number of values, ", values_.size()),
                    detail::text(offset(rows())));
   }
 

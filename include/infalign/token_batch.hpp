@@ -30,7 +30,7 @@ class matrix_view {
     data_ = e.data();
     stride_ = E::ColsAtCompileTime == 1 ? e.innerStride() : e.outerStride();
     if (E::ColsAtCompileTime != 1 && e.innerStride() != 1)
-      detail::fail("matrix_view", "rows contiguous in memory", "an inner stride of " + detail::text(e.innerStride()));
+      detail::fail("matrix_view", "rows contiguous in memory", detail::text("an inner stride of ", e.innerStride()));
   }
 
   template <class E>

@@ -53,8 +53,8 @@ struct exponential {
     constexpr double limit = std::same_as<S, float> ? 88.7 : 709.7;
     if (t > limit)
       detail::fail("exponential",
-                   "t at most " + detail::text(limit) + ", so that e^t is a " + detail::name_of<S> +
-                       " (normalized_exponential has no limit)",
+                   detail::text("t at most ", limit, ", so that e^t is a ", detail::name_of<S>,
+                                " (normalized_exponential has no limit)"),
                    detail::text(t));
   }
 
@@ -122,13 +122,13 @@ struct tabulated {
     detail::check_size("tabulated", "values, one for each knot", u.size(), value.size());
     for (Eigen::Index i = 0; i < u.size(); ++i) {
       if (!detail::is_finite(u[i]) || (i > 0 && u[i] <= u[i - 1]))
-        detail::fail("tabulated", "strictly increasing knots", detail::text(u[i]) + detail::at(i));
+        detail::fail("tabulated", "strictly increasing knots", detail::text(u[i], detail::at(i)));
       if (!detail::is_finite(static_cast<S>(value[i])))
-        detail::fail("tabulated", std::string("values within the range of ") + detail::name_of<S>,
-                     detail::text(value[i]) + detail::at(i));
+        detail::fail("tabulated", detail::text("values within the range of ", detail::name_of<S>),
+                     detail::text(value[i], detail::at(i)));
     }
     if (u[0] != 0 || u[u.size() - 1] != 1)
-      detail::fail("tabulated", "knots from 0 to 1", detail::text(u[0]) + " to " + detail::text(u[u.size() - 1]));
+      detail::fail("tabulated", "knots from 0 to 1", detail::text(u[0], " to ", u[u.size() - 1]));
   }
 
   template <real_scalar S>
@@ -161,7 +161,7 @@ void apply_transform(S* values, Eigen::Index size, Eigen::Index columns, const F
     if (is_nan(u)) continue;
     values[i] = static_cast<S>(phi(u));
     if (!is_finite(values[i]))
-      fail("transform", "a finite value of the transform", text(values[i]) + " for " + text(u) + place(i, columns));
+      fail("transform", "a finite value of the transform", text(values[i], " for ", u, place(i, columns)));
   }
 }
 
@@ -179,7 +179,7 @@ detail::batch_like<U> transform(const U& u, const F& phi, unscored policy = unsc
   for (Eigen::Index i = 0; i < result.size(); ++i)
     if (result.data()[i] < 0 || result.data()[i] > 1)
       detail::fail("transform", "calibrated rewards in [0, 1]",
-                   detail::text(result.data()[i]) + detail::place(i, columns));
+                   detail::text(result.data()[i], detail::place(i, columns)));
   detail::apply_transform(result.data(), result.size(), columns, phi);
   return result;
 }

@@ -18,11 +18,10 @@ inline void check_probabilities(const char* what, const array<double>& p) {
   constexpr auto function = "exact_win_rate";
   double sum = 0;
   for (Eigen::Index k = 0; k < p.size(); ++k) {
-    if (!is_finite(p[k]) || p[k] < 0)
-      fail(function, std::string(what) + " probabilities of at least 0", text(p[k]) + at(k));
+    if (!is_finite(p[k]) || p[k] < 0) fail(function, text(what, " probabilities of at least 0"), text(p[k], at(k)));
     sum += p[k];
   }
-  if (!(std::abs(sum - 1) <= 1e-5)) fail(function, std::string(what) + " probabilities that sum to 1", text(sum));
+  if (!(std::abs(sum - 1) <= 1e-5)) fail(function, text(what, " probabilities that sum to 1"), text(sum));
 }
 
 }  // namespace detail

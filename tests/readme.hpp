@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// What the README's fragments take as given.
+#include <infalign/infalign.hpp>
+
+#include <vector>
+
+using namespace infalign;
+
+namespace given {
+extern const matrix<float> reference, rewards, now, before, mask, old, engine;
+extern const array<float> flat;
+extern const std::vector<int> prompt;
+extern const std::vector<std::vector<float>> lists;
+extern const float* const buffer;
+extern const matrix<float> u;
+extern const token_batch<float> batch;
+extern const policy_gradient<k1_in_reward, leave_one_out> step;
+void all_reduce(double* values, Eigen::Index size);
+template <class... Values>
+void use(const Values&...) {}
+}  // namespace given
+using namespace given;

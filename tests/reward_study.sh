@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# reward_study.sh PROGRAM: its numbers on a small file and, where it is at hand, on real reward data; and its refusals.
+set -euo pipefail
+study=$1
+folder=$(mktemp -d)
+trap 'rm -r "$folder"' EXIT
+failures=0
+fail() { echo "FAILED: $*"; failures=1; }
+
+# same_table EXPECTED TOLERANCE < TABLE: the same words, and numbers within TOLERANCE. Lines that EXPECTED lacks are passed over.
+same_table() {
+  awk -v tolerance="$2" '
+    NR == FNR { expected[$1 " " $2] = $0; next }
+    ($1 " " $2) in expected {
+      n = split(expected[$1 " " $2], e); seen++
+      if (n != NF) { print "columns: " $0; bad = 1 }
+      for (i = 3; i <= n; i++)
+        if (($i == "-" || e[i] == "-" || FNR == 1) ? $i != e[i] : ($i - e[i] > tolerance || e[i] - $i > tolerance)) { print "expected " e[i] ", got " $i ": " $0; bad = 1 }
+    }
+    END { for (k in expected) rows++; if (seen != rows) { print "rows: " seen + 0 " of " rows; bad = 1 } exit bad }' <(echo "$1") -
+}
+
+# Expected: win rates by brute force over all 4-tuples of responses of both policies, beta by bisection; a program of its own, in Python.
+cat >"$folder/small.jsonl" <<'END'
+{"prompt": "two", "rewards": [0, 1], "lengths": [5, 9]}
+{"prompt": "ties on top", "rewards": [0, 1000, 1000]}
+{"prompt": "all equal", "rewards": [3, 3], "unknown": {"key": null}}
+
+{"rewards": [-2.0, 5, 1e0]}
+END
+small='procedure kl raw zscore calibrated exponential
+plain 0.25 0.6227 0.6425 0.6426 0.6263
+plain 0.50 0.6813 0.6837 0.6837 0.6806
+plain 1.00 - - - -
+best-of-4 0.25 0.5312 0.5336 0.5336 0.5336
+best-of-4 0.50 0.5340 0.5340 0.5340 0.5340
+best-of-4 1.00 - - - -
+worst-of-4 0.25 0.7055 0.7270 0.7292 0.7507
+worst-of-4 0.50 0.8180 0.8328 0.8333 0.8364
+worst-of-4 1.00 - - - -'
+"$study" "$folder/small.jsonl" | same_table "$small" 0.0001 || fail "the small file"
+"$study" - <"$folder/small.jsonl" | same_table "$small" 0.0001 || fail "standard input"
+[ "$("$study" "$folder/small.jsonl" | wc -l)" -eq 10 ] || fail "ten lines"
+
+# Two rewards: the better one has probability p with log 2 + p log p + (1 - p) log(1 - p) = 0.25, so p = 0.8378, W = 1/4 + p/2.
+echo '{"rewards": [0, 1]}' | "$study" - | same_table "plain 0.25 0.6689 0.6689 0.6689 0.6689
+plain 1.00 - - - -" 0.0001 || fail "two rewards"
+echo '{"rewards": [3, 3, 3]}' | "$study" - | same_table "plain 0.25 - - - -" 0 || fail "equal rewards reach no KL"
+echo '{"rewards": [1e308, -1e308, 0]}' | "$study" - | same_table "plain 0.25 $(echo '{"rewards": [1, -1, 0]}' | "$study" - | awk '/^plain +0.25/ { print $3, $4, $5, $6 }')" 0 ||
+  fail "rewards whose difference overflows"
+
+# refuses NAME TEXT < INPUT: exit code 1, nothing on standard output, a message with "-:LINE" or the file's name, and TEXT.
+refuses() {
+  local status=0
+  "$study" - >"$folder/out" 2>"$folder/error" || status=$?
+  [ $status -eq 1 ] || fail "$1: exit code $status"
+  [ ! -s "$folder/out" ] || fail "$1: a table in spite of the error"
+  grep -qF -- "$2" "$folder/error" || fail "$1: $(cat "$folder/error")"
+}
+printf '{"rewards": [1]}\nnot JSON\n' | refuses "not JSON" "-:2: not JSON"
+printf '{"rewards": [1]\n' | refuses "half a line" "-:1: not JSON"
+printf '[1, 2]\n' | refuses "no object" "-:1: expected an object"
+printf '{"prompt": "x"}\n' | refuses "no rewards" '-:1: expected an object with the key "rewards"'
+printf '{"rewards": 3}\n' | refuses "a number" '-:1: expected "rewards" to be a list'
+printf '{"rewards": []}\n' | refuses "an empty list" '-:1: expected "rewards" to be a list of at least one number'
+printf '{"rewards": [1]}\n\n{"rewards": [1, "2"]}\n' | refuses "a string" '-:3: expected a number at rewards[1], got "2"'
+printf '{"rewards": [null]}\n' | refuses "null" '-:1: expected a number at rewards[0], got null'
+printf '{"rewards": [NaN]}\n' | refuses "NaN" '-:1: not JSON'
+printf '{"rewards": [1e999]}\n' | refuses "overflow" '-:1: not JSON'
+printf '' | refuses "an empty file" '-: no lines of rewards'
+printf ' \n\n' | refuses "blank lines only" '-: no lines of rewards'
+for name in "$folder/none.jsonl" "$folder"; do
+  if "$study" "$name" 2>"$folder/error"; then fail "$name is read"; fi
+  grep -qF "$name: cannot be" "$folder/error" || fail "no word on $name"
+done
+
+# Real rewards: a judge model's preferences for 56 models' responses to 505 prompts (AlpacaEval 2), where they are at hand.
+data=${ALPACAEVAL2_PREFERENCES:-$(dirname "$0")/../../shared/data/alpacaeval2_preferences.jsonl}
+if [ -e "$data" ]; then
+  "$study" "$data" | same_table 'procedure kl raw zscore calibrated exponential
+plain 0.50 0.6999 0.6903 0.7735 0.7122
+best-of-4 0.25 0.7528 0.7643 0.7293 0.7944
+best-of-4 0.50 0.8206 0.8283 0.7982 0.8673
+best-of-4 1.00 0.8814 0.8799 0.8740 0.9271
+worst-of-4 0.25 0.6209 0.6042 0.7843 0.8557
+worst-of-4 0.50 0.6837 0.6597 0.8856 0.9473
+worst-of-4 1.00 0.7843 0.7558 0.9742 0.9925' 0.0002 || fail "real rewards"
+else
+  echo "real rewards: not at hand, so not checked"
+fi
+exit $failures

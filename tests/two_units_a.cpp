@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: MIT
+#include <infalign/infalign.hpp>
+
+double median_rank_elsewhere();
+
+int main() {
+  const infalign::matrix<double> reference{{1, 2, 3}};
+  return infalign::calibrate(reference, reference)(0, 1) == median_rank_elsewhere() ? 0 : 1;
+}
