@@ -107,25 +107,29 @@ struct power {
   }
 };
 
-/// Φ given by its values at knots, and straight lines between them: a computed optimum, or anything measured. Plain
-/// data, to be saved and read back.
+/// Φ given by its values at knots: a computed optimum, or anything measured. Plain data, to be saved and read back. Between knots a straight line;
+/// or, where the slopes are given too, the cubic that has them.
 ///
-/// u: at least 2 knots, strictly increasing from 0 to 1. value: as many, finite. Cost: a binary search. Throws where
-/// they are not so (found by `transform` and `|`, not by a single call, which would cost a pass over the table).
+/// u: at least 2 knots, strictly increasing from 0 to 1. value, and slope if any: as many, finite. Cost: a binary search. Throws where they are not so
+/// (found by `transform` and `|`, not by a single call, which would cost a pass over the table).
 struct tabulated {
   array<double> u;
   array<double> value;
+  array<double> slope = {};
 
   template <real_scalar S>
   void check(S) const {
     if (u.size() < 2) detail::fail("tabulated", "at least 2 knots", detail::text(u.size()));
     detail::check_size("tabulated", "values, one for each knot", u.size(), value.size());
+    if (slope.size() > 0) detail::check_size("tabulated", "slopes, one for each knot", u.size(), slope.size());
     for (Eigen::Index i = 0; i < u.size(); ++i) {
       if (!detail::is_finite(u[i]) || (i > 0 && u[i] <= u[i - 1]))
         detail::fail("tabulated", "strictly increasing knots", detail::text(u[i], detail::at(i)));
       if (!detail::is_finite(static_cast<S>(value[i])))
         detail::fail("tabulated", detail::text("values within the range of ", detail::name_of<S>),
                      detail::text(value[i], detail::at(i)));
+      if (slope.size() > 0 && !detail::is_finite(slope[i]))
+        detail::fail("tabulated", "finite slopes", detail::text(slope[i], detail::at(i)));
     }
     if (u[0] != 0 || u[u.size() - 1] != 1)
       detail::fail("tabulated", "knots from 0 to 1", detail::text(u[0], " to ", u[u.size() - 1]));
@@ -136,8 +140,10 @@ struct tabulated {
     const double* const first = u.data();
     const auto i = std::upper_bound(first + 1, first + u.size() - 1, static_cast<double>(x)) -
                    first;  // u[i − 1] ≤ x < u[i], the last cell closed
-    const double weight = (static_cast<double>(x) - u[i - 1]) / (u[i] - u[i - 1]);
-    return static_cast<S>(value[i - 1] + weight * (value[i] - value[i - 1]));
+    const double width = u[i] - u[i - 1], w = (static_cast<double>(x) - u[i - 1]) / width, rise = value[i] - value[i - 1];
+    double y = w * rise;
+    if (slope.size() > 0) y += w * (1 - w) * ((1 - w) * (slope[i - 1] * width - rise) - w * (slope[i] * width - rise));
+    return static_cast<S>(value[i - 1] + y);
   }
 };
 

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 the infalign authors
+#pragma once
+
+#include <infalign/core.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <optional>
+#include <utility>
+
+/// The numerical methods that the theory stands on: a root, an integral, an initial-value problem. Plain textbook
+/// methods for smooth functions of one variable, here so that the core needs no other library.
+namespace infalign::detail {
+
+/// The zero of f between a and b, to a relative `tolerance` of x, where f(a) and f(b) differ in sign; nothing where they do
+/// not. Inverse quadratic interpolation where it is safe, else bisection. (T. R. Chandrupatla, Advances in Engineering Software
+/// 28, 1997.)
+template <class F>
+std::optional<double> find_root(const F& f, double a, double b, double tolerance) {
+  double x1 = a, x2 = b, f1 = f(a), f2 = f(b), t = 0.5;
+  if (f1 == 0) return a;
+  if (f2 == 0) return b;
+  if (!((f1 < 0) != (f2 < 0))) return std::nullopt;
+  double x3 = x1, f3 = f1;
+  for (int i = 0; i < 200; ++i) {
+    const double x = x1 + t * (x2 - x1), fx = f(x);
+    if ((fx < 0) == (f1 < 0)) {
+      x3 = std::exchange(x1, x);
+      f3 = std::exchange(f1, fx);
+    } else {
+      x3 = std::exchange(x2, std::exchange(x1, x));
+      f3 = std::exchange(f2, std::exchange(f1, fx));
+    }
+    const bool first = std::abs(f1) < std::abs(f2);
+    const double best = first ? x1 : x2;
+    const double limit = std::max(tolerance, 4e-16) * std::max(std::abs(best), 1e-300) / std::abs(x2 - x1);
+    if (limit > 0.5 || f1 == 0 || f2 == 0) return best;
+    const double xi = (x1 - x2) / (x3 - x2), phi = (f1 - f2) / (f3 - f2);
+    t = 0.5;
+    if (phi * phi < xi && (1 - phi) * (1 - phi) < 1 - xi)
+      t = f1 / (f2 - f1) * (f3 / (f2 - f3)) + (x3 - x1) / (x2 - x1) * (f1 / (f3 - f1)) * (f2 / (f3 - f2));
+    t = std::clamp(t, limit, 1 - limit);
+  }
+  return std::abs(f1) < std::abs(f2) ? x1 : x2;
+}
+
+/// An integral, and an estimate of its error.
+struct integral {
+  double value, error;
+};
+
+/// ∫ f over [a, b] by the 7-point Gauss rule with its 15-point Kronrod extension.
+template <class F>
+integral gauss_kronrod(const F& f, double a, double b) {
+  constexpr std::array<double, 8> node{0.991455371120812639206854697526329, 0.949107912342758524526189684047851,
+                                       0.864864423359769072789712788640926, 0.741531185599394439863864773280788,
+                                       0.586087235467691130294144691693107, 0.405845151377397166906606412076961,
+                                       0.207784955007898467600689403773245, 0};
+  constexpr std::array<double, 8> kronrod{0.022935322010529224963732008058970, 0.063092092629978553290700663189204,
+                                          0.104790010322250183839876322541518, 0.140653259715525918745189590510238,
+                                          0.169004726639267902826583426598550, 0.190350578064785409913256402421014,
+                                          0.204432940075298892414161999234649, 0.209482141084727828012999174891714};
+  constexpr std::array<double, 8> gauss{0, 0.129484966168869693270611432679082, 0, 0.279705391489276667901467771423780,
+                                        0, 0.381830050505118944950369775488975, 0, 0.417959183673469387755102040816327};
+  const double middle = 0.5 * (a + b), half = 0.5 * (b - a);
+  double value = 0, coarse = 0;
+  for (std::size_t i = 0; i < node.size(); ++i) {
+    const double y = node[i] > 0 ? f(middle - half * node[i]) + f(middle + half * node[i]) : f(middle);
+    value += kronrod[i] * y;
+    coarse += gauss[i] * y;
+  }
+  return {half * value, std::abs(half * (value - coarse))};
+}
+
+/// Calls done(a, b, ∫ f over [a, b]) from left to right for cells of [a, b] that are small enough: where the error of each is below
+/// `tolerance`, or halving goes no further.
+template <class F, class Done>
+void integrate_cells(const F& f, double a, double b, double tolerance, const Done& done, int depth = 60) {
+  const auto [value, error] = gauss_kronrod(f, a, b);
+  const double middle = 0.5 * (a + b);
+  if (error <= tolerance || depth == 0 || !(a < middle && middle < b)) return done(a, b, value);
+  integrate_cells(f, a, middle, tolerance, done, depth - 1);
+  integrate_cells(f, middle, b, tolerance, done, depth - 1);
+}
+
+/// ∫ f over [a, b], adaptively.
+template <class F>
+double integrate(const F& f, double a, double b, double tolerance) {
+  double sum = 0;
+  integrate_cells(f, a, b, tolerance, [&](double, double, double value) { sum += value; });
+  return sum;
+}
+
+/// Solves y' = f(x, y) from x = a to b > a by the Runge-Kutta method of Dormand and Prince, order 5 with an error estimate of order 4.
+/// f(x, y) gives y'; scale(y) the error allowed in each component; seen(x, y, y') is called at a and after each step. False where
+/// more than `limit` steps would be needed.
+template <std::size_t N, class F, class Scale, class Seen>
+bool solve_ode(const F& f, double a, double b, std::array<double, N> y, double step, const Scale& scale,
+               const Seen& seen, int limit = 20000) {
+  using state = std::array<double, N>;
+  constexpr double A[7][6] = {{},
+                              {1. / 5},
+                              {3. / 40, 9. / 40},
+                              {44. / 45, -56. / 15, 32. / 9},
+                              {19372. / 6561, -25360. / 2187, 64448. / 6561, -212. / 729},
+                              {9017. / 3168, -355. / 33, 46732. / 5247, 49. / 176, -5103. / 18656},
+                              {35. / 384, 0, 500. / 1113, 125. / 192, -2187. / 6784, 11. / 84}};
+  constexpr double C[7] = {0, 1. / 5, 3. / 10, 4. / 5, 8. / 9, 1, 1};
+  constexpr double E[7] = {71. / 57600, 0, -71. / 16695, 71. / 1920, -17253. / 339200, 22. / 525, -1. / 40};
+  double x = a;
+  state k[7];
+  k[0] = f(x, y);
+  seen(x, y, k[0]);
+  while (x < b) {
+    if (limit-- == 0) return false;
+    const bool last = x + step >= b;
+    const double h = last ? b - x : step;
+    state next = y;
+    for (std::size_t s = 1; s < 7; ++s) {
+      next = y;
+      for (std::size_t j = 0; j < s; ++j)
+        for (std::size_t i = 0; i < N; ++i) next[i] += h * A[s][j] * k[j][i];
+      k[s] = f(x + C[s] * h, next);
+    }
+    const state allowed = scale(next);
+    double error = 0;
+    for (std::size_t i = 0; i < N; ++i) {
+      double e = 0;
+      for (std::size_t s = 0; s < 7; ++s) e += h * E[s] * k[s][i];
+      error = std::max(error, std::abs(e) / allowed[i]);
+    }
+    if (!(error <= 1)) {  // NaN too
+      step = h * (error > 1 ? std::max(0.2, 0.9 * std::pow(error, -0.2)) : 0.1);
+      if (x + step <= x) return false;
+      continue;
+    }
+    x = last ? b : x + h;
+    y = next;
+    k[0] = k[6];
+    seen(x, y, k[0]);
+    step = h * std::min(5.0, 0.9 * std::pow(std::max(error, 1e-10), -0.2));
+  }
+  return true;
+}
+
+}  // namespace infalign::detail
