@@ -9,10 +9,13 @@
 #include <infalign/groups.hpp>
 #include <infalign/kl.hpp>
 #include <infalign/kl_controller.hpp>
+#include <infalign/numerics.hpp>
+#include <infalign/optimal_transform.hpp>
 #include <infalign/policy_gradient.hpp>
 #include <infalign/procedure.hpp>
 #include <infalign/reference.hpp>
 #include <infalign/surrogate.hpp>
+#include <infalign/tilted_policy.hpp>
 #include <infalign/token_batch.hpp>
 #include <infalign/transform.hpp>
 #include <infalign/win_rate.hpp>

@@ -14,9 +14,9 @@
 /// methods for smooth functions of one variable, here so that the core needs no other library.
 namespace infalign::detail {
 
-/// The zero of f between a and b, to a relative `tolerance` of x, where f(a) and f(b) differ in sign; nothing where they do
-/// not. Inverse quadratic interpolation where it is safe, else bisection. (T. R. Chandrupatla, Advances in Engineering Software
-/// 28, 1997.)
+/// The zero of f between a and b, to a relative `tolerance` of x, where f(a) and f(b) differ in sign; nothing where
+/// they do not. Inverse quadratic interpolation where it is safe, else bisection. (T. R. Chandrupatla, Advances in
+/// Engineering Software 28, 1997.)
 template <class F>
 std::optional<double> find_root(const F& f, double a, double b, double tolerance) {
   double x1 = a, x2 = b, f1 = f(a), f2 = f(b), t = 0.5;
@@ -74,28 +74,34 @@ integral gauss_kronrod(const F& f, double a, double b) {
   return {half * value, std::abs(half * (value - coarse))};
 }
 
-/// Calls done(a, b, ∫ f over [a, b]) from left to right for cells of [a, b] that are small enough: where the error of each is below
-/// `tolerance`, or halving goes no further.
+/// The error that a cell of an integral may have: this much, or this share of its own value.
+struct tolerance {
+  double absolute, relative;
+};
+
+/// Calls done(a, b, ∫ f over [a, b]) from left to right for cells of [a, b], halved until the error of each is allowed
+/// or halving goes no further.
 template <class F, class Done>
-void integrate_cells(const F& f, double a, double b, double tolerance, const Done& done, int depth = 60) {
+void integrate_cells(const F& f, double a, double b, const tolerance& allowed, const Done& done, int depth = 60) {
   const auto [value, error] = gauss_kronrod(f, a, b);
   const double middle = 0.5 * (a + b);
-  if (error <= tolerance || depth == 0 || !(a < middle && middle < b)) return done(a, b, value);
-  integrate_cells(f, a, middle, tolerance, done, depth - 1);
-  integrate_cells(f, middle, b, tolerance, done, depth - 1);
+  const bool good = error <= std::max(allowed.absolute, allowed.relative * std::abs(value));
+  if (good || depth == 0 || !(a < middle && middle < b)) return done(a, b, value);
+  integrate_cells(f, a, middle, allowed, done, depth - 1);
+  integrate_cells(f, middle, b, allowed, done, depth - 1);
 }
 
 /// ∫ f over [a, b], adaptively.
 template <class F>
-double integrate(const F& f, double a, double b, double tolerance) {
+double integrate(const F& f, double a, double b, const tolerance& allowed) {
   double sum = 0;
-  integrate_cells(f, a, b, tolerance, [&](double, double, double value) { sum += value; });
+  integrate_cells(f, a, b, allowed, [&](double, double, double value) { sum += value; });
   return sum;
 }
 
-/// Solves y' = f(x, y) from x = a to b > a by the Runge-Kutta method of Dormand and Prince, order 5 with an error estimate of order 4.
-/// f(x, y) gives y'; scale(y) the error allowed in each component; seen(x, y, y') is called at a and after each step. False where
-/// more than `limit` steps would be needed.
+/// Solves y' = f(x, y) from x = a to b > a by the Runge-Kutta method of Dormand and Prince, order 5 with an error
+/// estimate of order 4. f(x, y) gives y'; scale(y) the error allowed in each component; seen(x, y, y') is called at a
+/// and after each step. False where more than `limit` steps would be needed.
 template <std::size_t N, class F, class Scale, class Seen>
 bool solve_ode(const F& f, double a, double b, std::array<double, N> y, double step, const Scale& scale,
                const Seen& seen, int limit = 20000) {

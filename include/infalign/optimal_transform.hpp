@@ -2,9 +2,7 @@
 // Copyright (c) 2026 the infalign authors
 #pragma once
 
-#include <infalign/numerics.hpp>
-#include <infalign/procedure.hpp>
-#include <infalign/transform.hpp>
+#include <infalign/tilted_policy.hpp>
 
 #include <algorithm>
 #include <array>
@@ -14,40 +12,19 @@
 
 /// The transform that is best for a pair of procedures: the optimum of J = W − β·KL over all policies.
 ///
-/// Write the policy as a density p = F′ of its calibrated reward u, uniform under the reference. With the policy used through (G₁, g₁) and the
-/// reference through (G₂, g₂), W = 1 − ∫ G₁(F) g₂ du, and the derivative of J vanishes where
+/// Write the policy as a density p = F′ of its calibrated reward u, uniform under the reference. With the policy used
+/// through (G₁, g₁) and the reference through (G₂, g₂), W = 1 − ∫ G₁(F) g₂ du, and the derivative of J vanishes where
 ///
 ///     log p(u) = Φ*(u)/β + const,   Φ*(u) = ∫₀ᵘ g₁(F(v)) g₂(v) dv:
 ///
-/// a boundary-value problem (log F′)′ = g₁(F) g₂(u)/β with F(0) = 0 and F(1) = 1. It is solved by shooting from u = 1, where p
-/// is never small, for log p(1). For best-of-n J is strictly concave, and the solution the global optimum.
+/// a boundary-value problem (log F′)′ = g₁(F) g₂(u)/β with F(0) = 0 and F(1) = 1. It is solved by shooting from u = 1,
+/// where p is never small, for log p(1). For best-of-n J is strictly concave, and the solution the global optimum.
 namespace infalign {
 
-/// A weight β of the KL term.
-struct at_beta {
-  double beta;
-};
-
-/// A KL to the reference, in nats per response; β is found for it.
-struct at_kl {
-  double kl;
-};
-
-/// A transform with the β it is for, and what training on it to convergence gives: the KL, the inference-time win rate, and log p(0), log p(1)
-/// at the ends. residual: how far the solution is from satisfying its equation (|F(0)|).
-template <reward_transform F>
-struct tuned_transform {
-  F transform;
-  double beta, kl, win_rate, log_density_at_0, log_density_at_1, residual;
-
-  template <real_scalar S>
-  void check(S) const {
-    detail::check_transform<S>(transform);
-  }
-  template <real_scalar S>
-  S operator()(S u) const {
-    return transform(u);
-  }
+/// An optimum, tabulated with slopes, with its β, KL and win rate; log p at the ends; and by how much it misses its
+/// equation, as |F(0)|.
+struct optimized_transform : tuned_transform<tabulated> {
+  double log_density_at_0, log_density_at_1, residual;
 };
 
 namespace detail {
@@ -68,8 +45,8 @@ class shooting {
 
   shooting(const T1& policy, const T2& reference, double beta) : policy_(policy), reference_(reference), beta_(beta) {}
 
-  /// The trajectory with E(1) = 0, and log p(1) near `guess`; empty where there is none. log p(1) is at least 0, as p rises to it
-  /// and has mean 1.
+  /// The trajectory with E(1) = 0, and log p(1) near `guess`; empty where there is none. log p(1) is at least 0, as p
+  /// rises to it and has mean 1.
   trajectory solve(double guess) const {
     const auto excess = [this](double q) { return log_mass(start(q)); };
     double low = 0.9 * guess, high = 1.1 * guess;
@@ -79,8 +56,9 @@ class shooting {
     const auto root = find_root(excess, low, high, 1e-15);
     if (!root) return path;
     shoot(start(*root), [&](const point& p) { path.push_back(p); });
-    // Where p(1) is large, E(1) depends on the last digits of log p(1), and on more. So keep the trajectory down to where log p has
-    // halved, and go on from there with log p changed by what is missing: less than the error that a step is allowed.
+    // Where p(1) is large, E(1) depends on the last digits of log p(1), and on more. So keep the trajectory down to
+    // where log p has halved, and go on from there with log p changed by what is missing: less than the error that a
+    // step is allowed.
     for (double level = *root / 2; level > 0.5 && residual(path) > 1e-11; level /= 2) {
       std::size_t k = 0;
       while (k + 1 < path.size() && path[k].y[1] > level) ++k;
@@ -136,14 +114,17 @@ class shooting {
     return solve_ode(
         [&](double s, const state& y) {
           const double q = std::min(y[1], 700.0), rise = std::expm1(q);
-          return state{rise, -slope(s, y) / beta_, (1 + rise) * q - rise, policy_.cdf(cdf(s, y)) * reference_.density(1 - s)};
+          return state{rise, -slope(s, y) / beta_, (1 + rise) * q - rise,
+                       policy_.cdf(cdf(s, y)) * reference_.density(1 - s)};
         },
         from.s, 1, from.y, 1e-3 * std::exp(-q1) / (1 + slope(from.s, from.y) / beta_),
         [&](const state& y) {
           return state{1e-12 * scale + 1e-11 * std::abs(y[0]), 1e-11 * (scale + std::abs(y[1])),
                        1e-11 * (scale * scale + y[2]), 1e-11 * (1 + y[3])};
         },
-        [&](double s, const state& y, const state& dy) { seen(point{s, y, -beta_ * dy[1]}); });
+        [&](double s, const state& y, const state& dy) {
+          seen(point{s, y, -beta_ * dy[1]});
+        });
   }
 
   /// log(1 − F(0)), which is 0 for the solution; −∞ or NaN where there is none.
@@ -160,24 +141,26 @@ class shooting {
 
 /// The optimum at β; its residual says whether it was found.
 template <procedure T1, procedure T2>
-tuned_transform<tabulated> optimum(const T1& policy, const T2& reference, double beta, double guess) {
+optimized_transform optimum(const T1& policy, const T2& reference, double beta, double guess) {
   const shooting<T1, T2> problem(policy, reference, beta);
   const auto path = problem.solve(guess);
-  if (path.empty()) return {{}, beta, 0, 0, 0, 0, problem.residual(path)};
+  if (path.empty()) return {{{}, beta, 0, 0}, 0, 0, problem.residual(path)};
   const auto& end = path.back().y;
-  return {problem.transform(path), beta, end[2], 1 - end[3], end[1], path.front().y[1], problem.residual(path)};
+  return {{problem.transform(path), beta, end[2], 1 - end[3]}, end[1], path.front().y[1], problem.residual(path)};
 }
 
 inline constexpr double largest_residual = 1e-8;
 
 }  // namespace detail
 
-/// The transform Φ* that maximises W − β·KL where the policy is used through one procedure and the reference through another.
+/// The transform Φ* that maximises W − β·KL where the policy is used through one procedure and the reference through
+/// another.
 ///
-/// Returns Φ* on [0, Φ*(1)] in the units of W (so it is trained on with the same β), tabulated with slopes, and W and KL to 1e-8. About 1 ms for
-/// best-of-4, 10 ms for best-of-64. Throws unless β is finite and above 0, and where the solution is not found to 1e-8.
+/// Returns Φ* on [0, Φ*(1)] in the units of W (so it is trained on with the same β), tabulated with slopes, and W and
+/// KL to 1e-8. About 1 ms for best-of-4, 10 ms for best-of-64. Throws unless β is finite and above 0, and where the
+/// solution is not found to 1e-8.
 template <procedure T1, procedure T2>
-tuned_transform<tabulated> optimal_transform(const T1& policy, const T2& reference, at_beta at) {
+optimized_transform optimal_transform(const T1& policy, const T2& reference, at_beta at) {
   constexpr auto name = "optimal_transform";
   detail::check_positive(name, "a beta", at.beta);
   const double guess = std::min(0.5 / at.beta, 1 + std::log1p(1 / at.beta));
@@ -187,17 +170,18 @@ tuned_transform<tabulated> optimal_transform(const T1& policy, const T2& referen
   return result;
 }
 
-/// The same for a KL budget: the β whose optimum has this KL to 1e-9, relatively. Throws for a KL that is not above 1e-12, or so large that the solution is
-/// not found.
+/// The same for a KL budget: the β whose optimum has this KL to 1e-9, relatively. Throws for a KL that is not above
+/// 1e-12, or so large that the solution is not found.
 template <procedure T1, procedure T2>
-tuned_transform<tabulated> optimal_transform(const T1& policy, const T2& reference, at_kl at) {
+optimized_transform optimal_transform(const T1& policy, const T2& reference, at_kl at) {
   constexpr auto name = "optimal_transform";
   if (!detail::is_finite(at.kl) || !(at.kl >= 1e-12)) detail::fail(name, "a kl of at least 1e-12", detail::text(at.kl));
-  tuned_transform<tabulated> last{{}, 0, 0, 0, 0, 0.5, 0};
+  optimized_transform last{{{}, 0, 0, 0}, 0, 0.5, 0};
   const auto excess = [&](double log_beta) {
     last = detail::optimum(policy, reference, std::exp(log_beta), last.log_density_at_1);
     if (!(last.residual < detail::largest_residual))
-      detail::fail(name, detail::text("a kl for which the solution is found (it is not at beta = ", std::exp(log_beta), ")"),
+      detail::fail(name,
+                   detail::text("a kl for which the solution is found (it is not at beta = ", std::exp(log_beta), ")"),
                    detail::text(at.kl));
     return std::log(last.kl / at.kl);
   };
@@ -220,8 +204,8 @@ tuned_transform<tabulated> optimal_transform(const T1& policy, const T2& referen
 
 /// The same where policy and reference are used through one procedure.
 template <procedure T, class At>
-  requires std::same_as<At, at_beta> || std::same_as<At, at_kl>
-tuned_transform<tabulated> optimal_transform(const T& both, At at) {
+requires std::same_as<At, at_beta> || std::same_as<At, at_kl> optimized_transform optimal_transform(const T& both,
+                                                                                                    At at) {
   return optimal_transform(both, both, at);
 }
 

@@ -107,11 +107,12 @@ struct power {
   }
 };
 
-/// Φ given by its values at knots: a computed optimum, or anything measured. Plain data, to be saved and read back. Between knots a straight line;
-/// or, where the slopes are given too, the cubic that has them.
+/// Φ given by its values at knots: a computed optimum, or anything measured. Plain data, to be saved and read back.
+/// Between knots a straight line; or, where the slopes are given too, the cubic that has them.
 ///
-/// u: at least 2 knots, strictly increasing from 0 to 1. value, and slope if any: as many, finite. Cost: a binary search. Throws where they are not so
-/// (found by `transform` and `|`, not by a single call, which would cost a pass over the table).
+/// u: at least 2 knots, strictly increasing from 0 to 1. value, and slope if any: as many, finite. Cost: a binary
+/// search. Throws where they are not so (found by `transform` and `|`, not by a single call, which would cost a pass
+/// over the table).
 struct tabulated {
   array<double> u;
   array<double> value;
@@ -140,7 +141,8 @@ struct tabulated {
     const double* const first = u.data();
     const auto i = std::upper_bound(first + 1, first + u.size() - 1, static_cast<double>(x)) -
                    first;  // u[i − 1] ≤ x < u[i], the last cell closed
-    const double width = u[i] - u[i - 1], w = (static_cast<double>(x) - u[i - 1]) / width, rise = value[i] - value[i - 1];
+    const double width = u[i] - u[i - 1], w = (static_cast<double>(x) - u[i - 1]) / width,
+                 rise = value[i] - value[i - 1];
     double y = w * rise;
     if (slope.size() > 0) y += w * (1 - w) * ((1 - w) * (slope[i - 1] * width - rise) - w * (slope[i] * width - rise));
     return static_cast<S>(value[i - 1] + y);

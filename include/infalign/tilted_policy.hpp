@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 the infalign authors
+#pragma once
+
+#include <infalign/numerics.hpp>
+#include <infalign/procedure.hpp>
+#include <infalign/transform.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+#include <vector>
+
+/// What training on a transform gives, before any training.
+///
+/// In terms of its calibrated reward u, uniform under the reference, the aligned policy has the density p(u) ∝
+/// exp(Φ(u)/β). Its KL to the reference and its inference-time win rate depend on Φ, β and the procedures alone, not on
+/// the language model or the reward (InfAlign, section 4).
+namespace infalign {
+
+/// A weight β of the KL term.
+struct at_beta {
+  double beta;
+};
+
+/// A KL to the reference, in nats per response: β is found for it.
+struct at_kl {
+  double kl;
+};
+
+template <reward_transform F>
+class tilted_policy;
+
+namespace detail {
+template <reward_transform F>
+double beta_for(const F& phi, double kl);
+}
+
+/// p(u) ∝ exp(Φ(u)/β) on [0, 1], for a β or for a KL.
+///
+///     tilted_policy policy{exponential{.t = 10}, at_kl{0.5}};
+///     policy.beta();  policy.kl();  policy.win_rate(best_of{4});
+///
+/// Accuracy: 1e-10 for KL, CDF and win rate, for Φ that are smooth on (0, 1) and β from 1e-4 of their range on [0, 1]
+/// upwards (for `logarithm`, from 0.01); it is computed in log space, so that densities may underflow. Throws unless β
+/// is finite and above 0, and for Φ that is not finite in (0, 1]. Φ(0) = −∞ is allowed: density 0. For a KL: at least
+/// 1e-12, met to 1e-9, and an error where the transform cannot reach it.
+template <reward_transform F>
+class tilted_policy {
+ public:
+  tilted_policy(F phi, at_beta at) : phi_(std::move(phi)), beta_(at.beta) {
+    detail::check_positive("tilted_policy", "a beta", beta_);
+    detail::check_transform<double>(phi_);
+    // The largest Φ, where the density is scaled to 1: a smooth Φ is near it on a fine grid.
+    double size = 0, peak = 1;
+    top_ = value(1.0);
+    for (int i = 0; i < 256; ++i) {
+      const double u = (i + 0.5) / 256, y = value(u);
+      size = std::max(size, std::abs(y));
+      if (y > top_) top_ = y, peak = u;
+    }
+    size = std::max(size, std::abs(top_));
+    // Rounding in Φ is a relative error of Φ/β times as much in the density: there is nothing to gain below it.
+    relative_ = std::max(1e-11, 16 * std::numeric_limits<double>::epsilon() * size / beta_);
+
+    // Cells that halve towards both ends and the peak, so that no peak is missed however narrow it is; then as the
+    // density asks.
+    std::vector<double> ends{0, 0.5, 1};
+    for (double h = 0.25; h > 1e-13; h /= 2)
+      for (const double u : {h, 1 - h, peak - h, peak + h})
+        if (u > 0 && u < 1) ends.push_back(u);
+    std::sort(ends.begin(), ends.end());
+    ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
+    const auto weight = [this](double u) { return std::exp((value(u) - top_) / beta_); };
+    cells_.push_back({0, 0});
+    for (std::size_t k = 0; k + 1 < ends.size(); ++k)
+      detail::integrate_cells(weight, ends[k], ends[k + 1], {1e-300, relative_}, [&](double, double u, double mass) {
+        cells_.push_back({u, cells_.back().mass + mass});
+      });
+    total_ = cells_.back().mass;
+    log_total_ = std::log(total_);
+  }
+
+  tilted_policy(const F& phi, at_kl at) : tilted_policy(phi, at_beta{detail::beta_for(phi, at.kl)}) {}
+
+  double beta() const { return beta_; }
+  const F& transform() const { return phi_; }
+
+  /// log p(u), for u in [0, 1].
+  double log_density(double u) const { return (value(u) - top_) / beta_ - log_total_; }
+
+  /// p(u).
+  double density(double u) const { return std::exp(log_density(u)); }
+
+  /// F(u) = ∫₀ᵘ p, increasing from 0 to 1; relatively accurate where it is small.
+  double cdf(double u) const {
+    if (!(u > 0)) return 0;
+    if (u >= 1) return 1;
+    const auto cell =
+        std::upper_bound(cells_.begin(), cells_.end() - 1, u, [](double x, const knot& k) { return x < k.u; }) - 1;
+    const double part =
+        detail::gauss_kronrod([this](double x) { return std::exp((value(x) - top_) / beta_); }, cell->u, u).value;
+    return std::min(1.0, (cell->mass + part) / total_);
+  }
+
+  /// The u with F(u) = q, for q in [0, 1].
+  double quantile(double q) const {
+    if (!(q >= 0 && q <= 1)) detail::fail("tilted_policy", "a probability in [0, 1]", detail::text(q));
+    if (q == 0 || q == 1) return q;
+    const auto cell = std::upper_bound(cells_.begin() + 1, cells_.end() - 1, q * total_,
+                                       [](double m, const knot& k) { return m < k.mass; });
+    const auto root = detail::find_root([&](double u) { return cdf(u) - q; }, (cell - 1)->u, cell->u, 1e-15);
+    return root ? *root : cdf(cell->u) <= q ? cell->u : (cell - 1)->u;
+  }
+
+  /// KL(policy ‖ reference) = ∫ p log p, in nats.
+  double kl() const {
+    return over_cells(relative_, [this](double u) {
+      const double q = log_density(u);
+      return q > -700 ? std::exp(q) * q - std::expm1(q) : 1.0;  // ∫ (p log p − p + 1): no term is negative
+    });
+  }
+
+  /// The win rate of this policy, used through one procedure, against the reference, used through another: 1 − ∫ G₁(F)
+  /// g₂ du.
+  template <procedure T1, procedure T2>
+  double win_rate(const T1& policy_procedure, const T2& reference_procedure) const {
+    return 1 - loss_rate(policy_procedure, reference_procedure);
+  }
+
+  /// The same where both are used through one procedure.
+  template <procedure T>
+  double win_rate(const T& both) const {
+    return win_rate(both, both);
+  }
+
+  /// 1 − W, relatively accurate where it is small.
+  template <procedure T1, procedure T2>
+  double loss_rate(const T1& policy_procedure, const T2& reference_procedure) const {
+    return over_cells(100 * relative_,  // G₁ may magnify the relative error of F
+                      [&](double u) { return policy_procedure.cdf(cdf(u)) * reference_procedure.density(u); });
+  }
+
+ private:
+  struct knot {
+    double u, mass;
+  };
+
+  double value(double u) const {
+    const double y = static_cast<double>(phi_(u));
+    if (!detail::is_finite(y) && u > 0)
+      detail::fail("tilted_policy", "a transform that is finite on (0, 1]", detail::text(y, " at ", u));
+    return y;
+  }
+
+  /// ∫ f over [0, 1], from cells of the density downwards.
+  template <class G>
+  double over_cells(double relative, const G& f) const {
+    double sum = 0;
+    for (std::size_t k = 0; k + 1 < cells_.size(); ++k)
+      sum += detail::integrate(f, cells_[k].u, cells_[k + 1].u, {1e-14, relative});
+    return sum;
+  }
+
+  F phi_;
+  double beta_, relative_ = 0, top_ = 0, total_ = 0, log_total_ = 0;
+  std::vector<knot> cells_;
+};
+
+template <reward_transform F, class At>
+tilted_policy(F, At) -> tilted_policy<F>;
+
+namespace detail {
+
+/// The β at which the KL of Φ's policy is as given; nothing where no β that can be told from 0 reaches it.
+template <reward_transform F>
+std::optional<double> find_beta(const F& phi, double kl) {
+  const auto excess = [&](double log_beta) {
+    return std::log(tilted_policy(phi, at_beta{std::exp(log_beta)}).kl() / kl);
+  };
+  double spread = 0;
+  for (int i = 1; i <= 16; ++i)
+    spread = std::max(spread, std::abs(static_cast<double>(phi(i / 16.0)) - static_cast<double>(phi(0.5 / 16))));
+  if (!(spread > 0)) return std::nullopt;
+  const double top = std::log(spread);
+  double low = top - 1, high = top;
+  while (excess(low) < 0) {  // the KL falls while β grows
+    if (low < top - 40) return std::nullopt;
+    high = low;
+    low -= 2;
+  }
+  while (excess(high) > 0) {
+    low = high;
+    high += 2;
+  }
+  return std::exp(*find_root(excess, low, high, 1e-12));
+}
+
+template <reward_transform F>
+double beta_for(const F& phi, double kl) {
+  constexpr auto name = "tilted_policy";
+  if (!is_finite(kl) || !(kl >= 1e-12)) fail(name, "a kl of at least 1e-12", text(kl));
+  const auto beta = find_beta(phi, kl);
+  if (!beta) fail(name, "a kl that this transform reaches", text(kl));
+  return *beta;
+}
+
+}  // namespace detail
+
+/// A point of a trade-off curve: what training with β gives.
+struct tradeoff_point {
+  double beta, kl, win_rate;
+};
+
+/// The trade-off between KL and win rate over the given β, for a transform and a pair of procedures.
+template <reward_transform F, procedure T1, procedure T2>
+std::vector<tradeoff_point> tradeoff(const F& phi, const T1& policy_procedure, const T2& reference_procedure,
+                                     const std::vector<double>& betas) {
+  std::vector<tradeoff_point> curve;
+  for (const double beta : betas) {
+    const tilted_policy policy(phi, at_beta{beta});
+    curve.push_back({beta, policy.kl(), policy.win_rate(policy_procedure, reference_procedure)});
+  }
+  return curve;
+}
+
+/// A transform with the β that it is for, and what training on it to convergence gives.
+template <reward_transform F>
+struct tuned_transform {
+  F transform;
+  double beta, kl, win_rate;
+
+  template <real_scalar S>
+  void check(S) const {
+    detail::check_transform<S>(transform);
+  }
+  template <real_scalar S>
+  S operator()(S u) const {
+    return transform(u);
+  }
+};
+
+namespace detail {
+
+/// normalized_exponential less its value at the end where it is flat, so that small differences there are not lost in
+/// rounding.
+struct anchored_exponential {
+  double t;
+  double operator()(double u) const {
+    if (t >= 0) return normalized_exponential{t}(u);
+    return std::exp(t * u) * std::expm1(t * (1 - u)) / -std::expm1(t);
+  }
+};
+
+}  // namespace detail
+
+/// The exponential with the highest win rate at a KL budget, in its normalised form: t and β. Stands beside
+/// `optimal_transform`, which is the most that any transform reaches; t > 0 for best-of-n, t < 0 for worst-of-n, t = 0
+/// (the identity) where no other is better by 1e-10.
+///
+/// For t far below 0 its β can be below the rounding of a reward near 1: train on exponential{t} at β·(1 − e^t) then,
+/// which is the same policy. The highest win rate to 1e-9, t to about 1e-4 of itself, as it is flat there; |t| at most
+/// 1e6. Takes about a second. Throws for a KL out of reach.
+template <procedure T1, procedure T2>
+tuned_transform<normalized_exponential> best_exponential(const T1& policy_procedure, const T2& reference_procedure,
+                                                         at_kl at) {
+  if (!detail::is_finite(at.kl) || !(at.kl >= 1e-12))
+    detail::fail("best_exponential", "a kl of at least 1e-12", detail::text(at.kl));
+  const auto loss = [&](double x) {  // log(1 − W) at t = sinh x; 0, the worst, where the KL is out of reach
+    const detail::anchored_exponential phi{std::sinh(x)};
+    const auto beta = detail::find_beta(phi, at.kl);
+    return beta ? std::log(tilted_policy(phi, at_beta{*beta}).loss_rate(policy_procedure, reference_procedure)) : 0.0;
+  };
+  // The best of a coarse grid and its neighbours, then golden sections: no derivative, and one minimum between them.
+  double best = 0, at_best = loss(0), step = 1;
+  const double identity = at_best;
+  for (const double sign : {1.0, -1.0})
+    for (double x = sign; std::abs(x) < 14.5; x += sign) {
+      const double y = loss(x);
+      if (y < at_best) best = x, at_best = y;
+      if (y > at_best + 0.5) break;
+    }
+  double low = best - step, high = best + step;
+  const double ratio = 0.5 * (std::sqrt(5.0) - 1);
+  double x1 = high - ratio * (high - low), x2 = low + ratio * (high - low), y1 = loss(x1), y2 = loss(x2);
+  while (high - low > 1e-5) {
+    if (y1 < y2) {
+      high = std::exchange(x2, x1), y2 = y1;
+      x1 = high - ratio * (high - low), y1 = loss(x1);
+    } else {
+      low = std::exchange(x1, x2), y1 = y2;
+      x2 = low + ratio * (high - low), y2 = loss(x2);
+    }
+  }
+  best = 0.5 * (low + high);
+  const bool none_better = std::exp(identity) - std::exp(loss(best)) <= 1e-10;
+  const tilted_policy policy(detail::anchored_exponential{none_better ? 0 : std::sinh(best)}, at);
+  return {{policy.transform().t}, policy.beta(), policy.kl(), policy.win_rate(policy_procedure, reference_procedure)};
+}
+
+/// The same where policy and reference are used through one procedure.
+template <procedure T>
+tuned_transform<normalized_exponential> best_exponential(const T& both, at_kl at) {
+  return best_exponential(both, both, at);
+}
+
+}  // namespace infalign
