@@ -4,6 +4,7 @@
 
 #include <infalign/advantage.hpp>
 #include <infalign/aggregation.hpp>
+#include <infalign/best_exponential.hpp>
 #include <infalign/calibration.hpp>
 #include <infalign/core.hpp>
 #include <infalign/groups.hpp>
@@ -14,6 +15,7 @@
 #include <infalign/policy_gradient.hpp>
 #include <infalign/procedure.hpp>
 #include <infalign/reference.hpp>
+#include <infalign/step_result.hpp>
 #include <infalign/surrogate.hpp>
 #include <infalign/tilted_policy.hpp>
 #include <infalign/token_batch.hpp>

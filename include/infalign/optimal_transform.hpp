@@ -209,4 +209,47 @@ requires std::same_as<At, at_beta> || std::same_as<At, at_kl> optimized_transfor
   return optimal_transform(both, both, at);
 }
 
+/// The transform along which the win rate of the policy *as it stands* rises fastest: Φ(u) = ∫₀ᵘ g₁(F(v)) g₂(v) dv with
+/// F the current policy's CDF, estimated from calibrated rewards u of its own responses. Re-made every few small steps,
+/// training on it climbs to the optimum of W − β·KL with nothing to tune; trained on to convergence before it is
+/// re-made, it does not converge.
+///
+/// u: at least one number in [0, 1], of one prompt or, as the optimum is the same for all, of many. Returns Φ with Φ(0)
+/// = 0, exact for the empirical F at the distinct u, straight lines between. Throws for u that are NaN or outside [0,
+/// 1], and for none.
+template <array_expression U, procedure T1, procedure T2>
+tabulated ascent_transform(const U& u, const T1& policy_procedure, const T2& reference_procedure) {
+  constexpr auto name = "ascent_transform";
+  const auto values = detail::evaluated(u);
+  if (values.size() == 0) detail::fail(name, "at least one calibrated reward", "none");
+  detail::check_scored(name, values.data(), values.size(), 0, unscored::error);
+  std::vector<double> sorted(values.data(), values.data() + values.size());
+  std::sort(sorted.begin(), sorted.end());
+  if (sorted.front() < 0 || sorted.back() > 1)
+    detail::fail(name, "calibrated rewards in [0, 1]",
+                 detail::text(sorted.front() < 0 ? sorted.front() : sorted.back()));
+
+  std::vector<double> knots{0}, phi{0};
+  double shown = 0;
+  const auto rise_to = [&](double v, std::size_t below) {  // F = below/size from the last knot to v
+    if (v <= knots.back()) return;
+    const double next = reference_procedure.cdf(v);
+    const double rise =
+        policy_procedure.density(static_cast<double>(below) / static_cast<double>(sorted.size())) * (next - shown);
+    knots.push_back(v);
+    phi.push_back(phi.back() + rise);
+    shown = next;
+  };
+  for (std::size_t i = 0; i < sorted.size(); ++i) rise_to(sorted[i], i);
+  rise_to(1, sorted.size());
+  const auto size = static_cast<Eigen::Index>(knots.size());
+  return {Eigen::Map<const array<double>>(knots.data(), size), Eigen::Map<const array<double>>(phi.data(), size)};
+}
+
+/// The same where policy and reference are used through one procedure.
+template <array_expression U, procedure T>
+tabulated ascent_transform(const U& u, const T& both) {
+  return ascent_transform(u, both, both);
+}
+
 }  // namespace infalign

@@ -5,6 +5,7 @@
 #include <infalign/advantage.hpp>
 #include <infalign/aggregation.hpp>
 #include <infalign/kl.hpp>
+#include <infalign/step_result.hpp>
 #include <infalign/surrogate.hpp>
 #include <infalign/token_batch.hpp>
 
@@ -14,40 +15,6 @@
 /// One step of KL-regularised policy gradient: from log-probabilities and (shaped) rewards to a loss and its gradient
 /// by the log-probabilities.
 namespace infalign {
-
-/// What a step reports, over the scored responses and the tokens that count; of all shards, where `reduce` adds them
-/// up.
-struct step_metrics {
-  double sequences = 0, tokens = 0;   ///< how many there were
-  double reward = 0, reward_std = 0;  ///< mean and sample standard deviation of the rewards, before any KL term
-  double advantage_mean = 0, advantage_std = 0;  ///< of the advantages, without what reward-to-go adds
-  double frac_reward_zero_std = 0;  ///< share of the groups whose rewards are all equal: nothing to learn there
-  double kl = 0,
-         kl_per_token =
-             0;  ///< the k1 estimate of KL(π_θ ‖ π_ref): mean per sequence, and per token; NaN with no reference
-  double approx_kl = 0;  ///< the k1 estimate of KL(π_old ‖ π_θ), mean per token; 0 on-policy
-  double ratio = 1;      ///< mean of ρ over what the surrogate takes it of
-  double clip_ratio = 0, clip_ratio_low = 0,
-         clip_ratio_high = 0;  ///< share of those that clipping holds, and at which end
-};
-
-/// The result of a step.
-template <real_scalar S>
-struct step_result {
-  double loss;         ///< to be minimised; of a shard, its part of the sum over shards
-  matrix<S> gradient;  ///< B × T: d loss / d log π_θ(y_t | y_<t); exactly 0 where the mask is 0 and in unscored rows
-  step_metrics metrics;
-};
-
-/// Adds up totals over the shards of a data-parallel batch, in place: an all-reduce. Every shard's step calls it twice,
-/// with vectors of one length.
-template <class R>
-concept reduction = std::invocable<const R&, Eigen::Ref<array<double>>>;
-
-/// The `reduction` of a batch that is whole.
-struct whole_batch {
-  void operator()(Eigen::Ref<array<double>>) const {}
-};
 
 /// A step that maximises J(θ) = E[R(y)] − β·KL(π_θ ‖ π_ref). The trainer back-propagates `gradient` through its own
 /// log-probabilities:

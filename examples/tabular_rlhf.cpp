@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT
+// How close does training come to the best that any transform can do? Per-prompt softmax policies over 200 responses
+// are trained to convergence by sampled steps, on
+//   (a) the best exponential transform of the calibrated reward,
+//   (b) win probabilities with max@N credit (min@N for worst-of-N), which need no transform,
+//   (c) the transform that is best for the policy as it stands, re-made for each batch,
+//   (d) the optimal transform,
+// and compared with the optimum at the same beta, which is known before training.
+#include <infalign/infalign.hpp>
+
+#include <cmath>
+#include <cstdio>
+#include <random>
+
+namespace {
+
+using namespace infalign;
+
+constexpr Eigen::Index prompts = 4, responses = 200, group = 64;
+constexpr double uniform = 1.0 / static_cast<double>(responses);
+
+/// Rewards of four shapes and scales: normal, exponential, bounded, heavy-tailed.
+matrix<double> make_rewards() {
+  std::mt19937 random(7);
+  std::normal_distribution<double> normal;
+  matrix<double> rewards(prompts, responses);
+  for (double& r : rewards.row(0)) r = 3 * normal(random);
+  for (double& r : rewards.row(1)) r = -std::log(std::uniform_real_distribution<double>(1e-9, 1)(random));
+  for (double& r : rewards.row(2)) r = 1 / (1 + std::exp(-2 * normal(random)));
+  for (double& r : rewards.row(3)) r = 50 / normal(random);
+  return rewards;
+}
+
+/// The log of each response's probability, trained by steps on groups sampled from it.
+template <class Shape, class Step>
+matrix<double> train(const matrix<double>& rewards, const Shape& shape, const Step& step, double rate) {
+  constexpr int iterations = 12000;
+  std::mt19937 random(1);
+  matrix<double> logits = matrix<double>::Zero(prompts, responses);
+  const matrix<double> log_reference = matrix<double>::Constant(prompts * group, 1, std::log(uniform));
+  for (int iteration = 0;; ++iteration) {
+    const matrix<double> policy = logits.exp().colwise() / logits.exp().rowwise().sum();
+    if (iteration == iterations) return policy.log();
+    matrix<double> raw(prompts, group), log_policy(prompts * group, 1);
+    Eigen::ArrayXXi sampled(prompts, group);
+    for (Eigen::Index p = 0; p < prompts; ++p) {
+      std::discrete_distribution<int> draw(policy.row(p).begin(), policy.row(p).end());
+      for (Eigen::Index m = 0; m < group; ++m) {
+        sampled(p, m) = draw(random);
+        raw(p, m) = rewards(p, sampled(p, m));
+        log_policy(p * group + m, 0) = std::log(policy(p, sampled(p, m)));
+      }
+    }
+    const token_batch<double> batch{.log_probabilities = log_policy, .reference_log_probabilities = log_reference};
+    const auto gradient = step(batch, shape(raw)).gradient;
+    const double now = rate / (1 + 10.0 * iteration / iterations);
+    for (Eigen::Index p = 0; p < prompts; ++p)
+      for (Eigen::Index m = 0; m < group; ++m) {
+        const double g = now * static_cast<double>(prompts) * gradient(p * group + m, 0);
+        logits.row(p) += g * policy.row(p);
+        logits(p, sampled(p, m)) -= g;
+      }
+  }
+}
+
+template <procedure Procedure>
+void report(const char* name, const matrix<double>& rewards, const matrix<double>& log_policy,
+            const Procedure& procedure, const optimized_transform& optimum) {
+  const double kl = (log_policy.exp() * (log_policy - std::log(uniform))).sum() / static_cast<double>(prompts);
+  double win_rate = 0;
+  for (Eigen::Index p = 0; p < prompts; ++p)
+    win_rate += exact_win_rate(rewards.row(p), log_policy.row(p).exp(), array<double>::Constant(responses, uniform),
+                               procedure) /
+                static_cast<double>(prompts);
+  const double gain = win_rate - optimum.beta * kl - 0.5, most = optimum.win_rate - optimum.beta * optimum.kl - 0.5;
+  std::printf("  %-34s %6.4f  %6.4f  %6.2f %%\n", name, kl, win_rate, 100 * gain / most);
+}
+
+template <procedure Procedure, class Credit>
+void compare(const char* name, const Procedure& procedure, const Credit& credit, double beta) {
+  const auto rewards = make_rewards();
+  const auto optimum = optimal_transform(procedure, at_beta{beta});
+  const auto exponential = best_exponential(procedure, at_kl{optimum.kl});
+  std::printf("%s at beta = %g: W - beta*KL, as a share of what the optimum gains\n", name, beta);
+  std::printf("  %-34s %6s  %6s  %8s\n", "", "KL", "W", "gain");
+  std::printf("  %-34s %6.4f  %6.4f  100.00 %%\n", "the optimum, in theory", optimum.kl, optimum.win_rate);
+
+  char label[64];
+  std::snprintf(label, sizeof label, "(a) exponential, t = %.1f", exponential.transform.t);
+  report(label, rewards,
+         train(rewards, calibration{rewards} | exponential,
+               policy_gradient{k1_in_reward{.beta = exponential.beta}, leave_one_out{}}, 10 / exponential.beta),
+         procedure, optimum);
+  report("(b) win probability, max@N / min@N", rewards,
+         train(rewards, calibration{rewards, win_probability{procedure}},
+               policy_gradient{k1_in_reward{.beta = beta}, credit}, 10 / beta),
+         procedure, optimum);
+  const calibration calibrated{rewards};
+  const auto as_it_stands = [&](const matrix<double>& raw) {
+    const auto u = calibrated(raw);
+    return transform(u, ascent_transform(u, procedure));
+  };
+  report("(c) ascent transform of each batch", rewards,
+         train(rewards, as_it_stands, policy_gradient{k1_in_reward{.beta = beta}, leave_one_out{}}, 10 / beta),
+         procedure, optimum);
+  report("(d) the optimal transform itself", rewards,
+         train(rewards, calibration{rewards} | optimum, policy_gradient{k1_in_reward{.beta = beta}, leave_one_out{}},
+               10 / beta),
+         procedure, optimum);
+}
+
+}  // namespace
+
+int main() {
+  compare("best-of-4", best_of{4}, max_at_n{4}, 0.2);
+  compare("worst-of-4", worst_of{4}, min_at_n{4}, 0.2);
+}
