@@ -18,7 +18,6 @@
 namespace infalign {
 
 // Rank functors: what a reward's place is worth, from its counts.
-// -----------------------------------------------------------------------
 
 /// A rank functor: a function of (below, tied, count), with below + tied ≤ count and count ≥ 1, that grows with `below`
 /// and with `tied`.
@@ -109,21 +108,19 @@ template <class R, class T>
 void check_scalars() {
   static_assert(std::same_as<typename R::Scalar, typename T::Scalar>,
                 "infalign::calibrate: reference and rewards must have the same scalar type (a float does not tie with "
-                "the double it came from): "
-                "cast one of them");
+                "the double it came from): cast one of them");
 }
 
 }  // namespace detail
 
-// Calibration
-// --------------------------------------------------------------------------------------------------------------------------
+// Calibration.
 
 /// Calibrates M responses to each of P prompts: result(p, m) = rank of rewards(p, m) among row p of the reference.
 ///
 /// reference: P × K, or any `reference_table` with P rows. rewards: P × M, any Eigen expression of the same scalar
 /// type. Returns P × M, in the range of the rank functor. Cost: K comparisons a response, no sort and no copy of a
 /// row-major reference. NaN: an error, or with `unscored::carry` left out of the reference and handed through in the
-/// rewards. Throws where the row counts differ, or a prompt has no reference reward.
+/// rewards. Throws where the row counts differ, or where a prompt has no scored reference reward.
 template <reference_rewards T, array_expression R, rank_functor Rank = mid_rank>
 matrix<typename R::Scalar> calibrate(const T& reference, const R& rewards, const Rank& rank = {},
                                      unscored policy = unscored::error) {
@@ -234,8 +231,8 @@ array<typename R::Scalar> calibrate_leave_one_out(const I& prompt, const R& rewa
 ///     calibration shape{reference, add_one{}}; u = shape(prompt, rewards)      // a flat batch
 ///
 /// Holds a row-major copy of an Eigen object (moved where it can be), a `reference_table` by value, and a row-major
-/// `Eigen::Map` or `Eigen::Ref` as the view that it is: its buffer must outlive the functor. What it owns is checked
-/// for NaN when it is made, what it views when it is used. Const calls may run in many threads.
+/// `Eigen::Map` or `Eigen::Ref` as the view that it is: its buffer must outlive the functor. A matrix that it owns
+/// is checked when it is made, anything else where it is used. Const calls may run in many threads.
 template <reference_rewards T, rank_functor Rank = mid_rank>
 requires std::same_as<T, typename detail::kept_as<T>::type>
 class calibration {

@@ -11,15 +11,14 @@
 ///
 /// With δ = log π_θ(y) − log π_ref(y) for a response and δ_t for a token of it, the estimators are k1 = δ, k2 = ½δ² and
 /// k3 = e^{−δ} − 1 + δ (J. Schulman, "Approximating KL divergence", 2020). As values, k1 and k3 are unbiased; the
-/// gradients differ:
+/// gradients differ (the token losses' are approximations):
 ///
 /// | type | gradient, in expectation under π_θ |
 /// |---|---|
 /// | `k1_in_reward`, `k1_reward_to_go` | that of β·KL(π_θ ‖ π_ref) |
 /// | `k2_loss` | the same |
 /// | `k3_loss` | that of the forward KL, β·KL(π_ref ‖ π_θ) |
-/// | `k2_token_loss`, `k3_token_loss` | an approximation: each token's own term of the above, without its effect on
-/// later tokens |
+/// | `k2_token_loss`, `k3_token_loss` | each token's own term of the above, without its effect on later ones |
 ///
 /// k1 as a loss is not offered: its gradient is zero in expectation, so it regularises nothing.
 namespace infalign {

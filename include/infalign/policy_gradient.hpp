@@ -20,8 +20,9 @@ namespace infalign {
 /// log-probabilities:
 ///
 ///     policy_gradient step{k1_in_reward{.beta = 0.05}, leave_one_out{}, ppo_clip{}};
-///     auto [loss, gradient, metrics] = step(batch, rewards);           // rewards P × M, with B = P·M in row-major
-///     order auto [loss, gradient, metrics] = step(batch, prompt, rewards);   // flat: response i answers prompt[i]
+///     auto out = step(batch, rewards);           // rewards P × M, with B = P·M in row-major order
+///     auto out = step(batch, prompt, rewards);   // a flat batch: response i answers prompt[i]
+///     out.loss, out.gradient, out.metrics
 ///
 /// Parts: the KL term, the baseline, the surrogate, the aggregation. With `reinforce` (the default), an unbiased
 /// baseline and `sequence_mean_of_token_sums` (the default) the mean of −gradient over batches sampled from π_θ is

@@ -7,20 +7,24 @@
 /// What a policy-gradient step returns, and how the shards of a data-parallel batch come to the same.
 namespace infalign {
 
-/// What a step reports, over the scored responses and the tokens that count; of all shards, where `reduce` adds them
-/// up.
+/// What a step reports, over the scored responses and the tokens that count; of all shards, where `reduce` adds them up.
 struct step_metrics {
-  double sequences = 0, tokens = 0;   ///< how many there were
-  double reward = 0, reward_std = 0;  ///< mean and sample standard deviation of the rewards, before any KL term
-  double advantage_mean = 0, advantage_std = 0;  ///< of the advantages, without what reward-to-go adds
-  double frac_reward_zero_std = 0;  ///< share of the groups whose rewards are all equal: nothing to learn there
-  double kl = 0,
-         kl_per_token =
-             0;  ///< the k1 estimate of KL(π_θ ‖ π_ref): mean per sequence, and per token; NaN with no reference
-  double approx_kl = 0;  ///< the k1 estimate of KL(π_old ‖ π_θ), mean per token; 0 on-policy
-  double ratio = 1;      ///< mean of ρ over what the surrogate takes it of
-  double clip_ratio = 0, clip_ratio_low = 0,
-         clip_ratio_high = 0;  ///< share of those that clipping holds, and at which end
+  /// How many there were.
+  double sequences = 0, tokens = 0;
+  /// Mean and sample standard deviation of the rewards, before any KL term.
+  double reward = 0, reward_std = 0;
+  /// The same of the advantages, without what reward-to-go adds.
+  double advantage_mean = 0, advantage_std = 0;
+  /// Share of the groups whose rewards are all equal: nothing to learn there.
+  double frac_reward_zero_std = 0;
+  /// The k1 estimate of KL(π_θ ‖ π_ref): mean per sequence, and per token. NaN with no reference.
+  double kl = 0, kl_per_token = 0;
+  /// The k1 estimate of KL(π_old ‖ π_θ), mean per token; 0 on-policy.
+  double approx_kl = 0;
+  /// Mean of ρ over what the surrogate takes it of: tokens or sequences.
+  double ratio = 1;
+  /// Share of those that clipping holds; and at which end.
+  double clip_ratio = 0, clip_ratio_low = 0, clip_ratio_high = 0;
 };
 
 /// The result of a step.

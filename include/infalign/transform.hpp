@@ -38,8 +38,8 @@ struct logarithm {
   }
 };
 
-/// Φ(u) = e^{tu} for t > 0, for best-of-N; −e^{tu} for t < 0, for worst-of-N (InfAlign, section 4.2, with t = ±10 for N
-/// = 4).
+/// Φ(u) = e^{tu} for t > 0, for best-of-N; −e^{tu} for t < 0, for worst-of-N (InfAlign, section 4.2; t = ±10 for N =
+/// 4).
 ///
 /// Range: [1, e^t], or [−1, −e^t]. So β must be of the size of e^t: t = 10 spans 22,025; `normalized_exponential` gives
 /// the same policies in [0, 1]. Relative error at most (|t| + 2)·ε. Throws for t = 0, not finite, or above 88.7 (float)
@@ -66,8 +66,8 @@ struct exponential {
   }
 };
 
-/// Φ(u) = (e^{tu} − 1) / (e^t − 1), in [0, 1]: the policies of `exponential` of the same t, of either sign, at β / |e^t
-/// − 1|; u at t = 0.
+/// Φ(u) = (e^{tu} − 1) / (e^t − 1), in [0, 1]: the policies of `exponential` of the same t, of either sign, with β
+/// divided by |e^t − 1|; u at t = 0.
 ///
 /// Any finite t: nothing overflows. Relative error at most (2|t| + 8)·ε where the value is not subnormal. Throws for t
 /// not finite.
@@ -82,7 +82,8 @@ struct normalized_exponential {
   template <real_scalar S>
   S operator()(S u) const {
     check(u);
-    const S s = static_cast<S>(t);
+    constexpr double largest = static_cast<double>(std::numeric_limits<S>::max());
+    const S s = static_cast<S>(std::clamp(t, -largest, largest));
     if (s * s < std::numeric_limits<S>::epsilon())
       return u * (1 + s * (u - 1) / 2);  // the series; its next term is below s²/12
     if (s < 0) return std::expm1(s * u) / std::expm1(s);
@@ -139,10 +140,10 @@ struct tabulated {
   template <real_scalar S>
   S operator()(S x) const {
     const double* const first = u.data();
-    const auto i = std::upper_bound(first + 1, first + u.size() - 1, static_cast<double>(x)) -
-                   first;  // u[i − 1] ≤ x < u[i], the last cell closed
-    const double width = u[i] - u[i - 1], w = (static_cast<double>(x) - u[i - 1]) / width,
-                 rise = value[i] - value[i - 1];
+    // The cell with u[i − 1] ≤ x < u[i], the last one closed.
+    const auto i = std::upper_bound(first + 1, first + u.size() - 1, static_cast<double>(x)) - first;
+    const double width = u[i] - u[i - 1], rise = value[i] - value[i - 1];
+    const double w = (static_cast<double>(x) - u[i - 1]) / width;
     double y = w * rise;
     if (slope.size() > 0) y += w * (1 - w) * ((1 - w) * (slope[i - 1] * width - rise) - w * (slope[i] * width - rise));
     return static_cast<S>(value[i - 1] + y);
@@ -193,7 +194,6 @@ detail::batch_like<U> transform(const U& u, const F& phi, unscored policy = unsc
 }
 
 // Composition: calibration | transform | transform …
-// -----------------------------------------------------------------------------------
 
 /// Two transforms as one: u ↦ second(first(u)).
 template <reward_transform First, reward_transform Second>
@@ -224,9 +224,9 @@ concept reward_calibration = real_scalar<typename C::Scalar> &&
   { c(rewards) } -> std::same_as<matrix<typename C::Scalar>>;
 };
 
-/// Rewards as the model is trained on them: calibrated, then transformed. Called as its calibration is: with rewards (P
-/// × M), or with a prompt index and a flat batch. Throws what its stages throw; the parameters of Φ are checked when it
-/// is made.
+/// Rewards as the model is trained on them: calibrated, then transformed. Called as its calibration is: with rewards
+/// (P × M), or with a prompt index and a flat batch. Throws what its stages throw; the parameters of Φ are checked when
+/// it is made.
 template <reward_calibration Calibration, reward_transform F>
 class reward_shaping {
  public:
