@@ -21,7 +21,7 @@ concept aggregation = requires(const A& a, double tokens, const batch_size& tota
 
 /// 1/B · Σ over responses of Σ over tokens, divided by a fixed `length`. The default, and the only unbiased one: a
 /// response's log-probability is the sum of its tokens'. length: 1; or the longest length allowed, as in Dr. GRPO
-/// (arXiv:2503.20783). Throws unless length is finite and above 0.
+/// (arXiv:2503.20783); or L/B, for the sum over the batch divided by L. Throws unless length is finite and above 0.
 struct sequence_mean_of_token_sums {
   double length = 1;
   void check() const { detail::check_positive("sequence_mean_of_token_sums", "a length", length); }

@@ -20,7 +20,9 @@
 /// | `k3_loss` | that of the forward KL, β·KL(π_ref ‖ π_θ) |
 /// | `k2_token_loss`, `k3_token_loss` | each token's own term of the above, without its effect on later ones |
 ///
-/// k1 as a loss is not offered: its gradient is zero in expectation, so it regularises nothing.
+/// k1 as a loss is not offered: its gradient is zero in expectation, so it regularises nothing. In the reward δ is taken of
+/// the current π_θ and held constant. Off-policy a KL loss is weighted by π_θ/π_old, held constant, of the response or
+/// of the token as the loss is; without that weight it would be a divergence to what π_old says.
 namespace infalign {
 
 /// Where a KL term enters the step.
@@ -63,8 +65,11 @@ value_and_slope<S> k3(S delta) {
     const auto [value, slope] = capped_exp(-delta);
     return {value - 1 + delta, 1 - slope};
   }
-  const S m = std::expm1(-delta);  // not e^{−δ} − 1: δ is small where training works
-  return {m + delta, -m};
+  const S slope = -std::expm1(-delta);  // not 1 − e^{−δ}: δ is small where training works
+  if (std::abs(delta) > S{0.25}) return {delta - slope, slope};
+  S value = 1;  // the series δ²/2·(1 − δ/3·(1 − δ/4·(…))), where the difference would cancel
+  for (int k = 12; k > 2; --k) value = 1 - delta / static_cast<S>(k) * value;
+  return {delta * delta / 2 * value, slope};
 }
 
 }  // namespace detail

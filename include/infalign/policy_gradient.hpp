@@ -222,7 +222,7 @@ class policy_gradient {
 
     const auto per = [](double total, double count) { return count > 0 ? total / count : 0; };
     const double spread = sum[advantage_squares] - sum[advantage] * per(sum[advantage], size.sequences);
-    const bool has_reference = !batch.reference_log_probabilities.empty() || B == 0;
+    const bool has_reference = batch.reference_log_probabilities.given() || B == 0;
     metrics.sequences = size.sequences;
     metrics.tokens = size.tokens;
     metrics.reward = mean_reward;
@@ -243,14 +243,14 @@ class policy_gradient {
   /// min(π_old/π_sampler, cap), held constant; 1 where there is no sampler.
   template <real_scalar S, class Mask, real_scalar X>
   static X sampler_weight(const token_batch<S, Mask>& batch, X correction) {
-    if (batch.sampler_log_probabilities.empty()) return 1;
+    if (!batch.sampler_log_probabilities.given()) return 1;
     return std::min(detail::capped_exp(correction).value, static_cast<X>(batch.sampler_weight_cap));
   }
 
   /// Calls f(t, token) for each token of response i that counts.
   template <real_scalar S, class Mask, class F>
   static void for_each_token(const token_batch<S, Mask>& batch, Eigen::Index i, F f) {
-    const auto row = [i](const auto& view) { return view.empty() ? nullptr : view.row(i); };
+    const auto row = [i](const auto& view) { return view.given() ? view.row(i) : nullptr; };
     const S* const now = row(batch.log_probabilities);
     const S* const reference = row(batch.reference_log_probabilities);
     const S* const old = row(batch.behavior_log_probabilities);
@@ -282,16 +282,16 @@ class policy_gradient {
     if (rewards == 0) return;
     const auto shape = [](const auto& view) { return detail::text(view.rows(), " x ", view.cols()); };
     const auto same_shape = [&](const char* what, const auto& view) {
-      if (!view.empty() && (view.rows() != now.rows() || view.cols() != now.cols()))
+      if (view.given() && (view.rows() != now.rows() || view.cols() != now.cols()))
         detail::fail(name, detail::text(what, " of ", shape(now)), shape(view));
     };
     same_shape("reference_log_probabilities", batch.reference_log_probabilities);
     same_shape("mask", batch.mask);
     same_shape("behavior_log_probabilities", batch.behavior_log_probabilities);
     same_shape("sampler_log_probabilities", batch.sampler_log_probabilities);
-    if (KL::place != kl_place::none && batch.reference_log_probabilities.empty())
+    if (KL::place != kl_place::none && !batch.reference_log_probabilities.given())
       detail::fail(name, "reference_log_probabilities for the KL term", "none");
-    if (Surrogate::ratio == ratio_of::nothing && !batch.behavior_log_probabilities.empty())
+    if (Surrogate::ratio == ratio_of::nothing && batch.behavior_log_probabilities.given())
       detail::fail(name, "no behavior_log_probabilities with reinforce, which is on-policy",
                    "some: use sequence_clip, ppo_clip or cispo");
     detail::check_positive(name, "a sampler_weight_cap", batch.sampler_weight_cap);

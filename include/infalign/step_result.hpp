@@ -23,7 +23,7 @@ struct step_metrics {
   double approx_kl = 0;
   /// Mean of ρ over what the surrogate takes it of: tokens or sequences.
   double ratio = 1;
-  /// Share of those that clipping holds; and at which end.
+  /// Share of those that clipping holds; and at which end, `dual` counting as high.
   double clip_ratio = 0, clip_ratio_low = 0, clip_ratio_high = 0;
 };
 

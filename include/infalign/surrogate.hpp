@@ -60,11 +60,14 @@ struct clipped_surrogate {
   double high = 0.2;
   double dual = 0;
   static constexpr ratio_of ratio = Ratio;
+  static constexpr const char* name = Ratio == ratio_of::token      ? "ppo_clip"
+                                      : Ratio == ratio_of::sequence ? "sequence_clip"
+                                                                    : "gspo_clip";
 
   void check() const {
-    detail::check_clip("ppo_clip", low, high);
+    detail::check_clip(name, low, high);
     if (dual != 0 && !(detail::is_finite(dual) && dual > 1))
-      detail::fail("ppo_clip", "dual of 0 (none) or above 1", detail::text(dual));
+      detail::fail(name, "dual of 0 (none) or above 1", detail::text(dual));
   }
 
   template <real_scalar S>

@@ -16,11 +16,11 @@ class matrix_view {
   matrix_view() = default;
 
   matrix_view(const T* data, Eigen::Index rows, Eigen::Index columns, Eigen::Index stride)
-      : data_(data), rows_(rows), cols_(columns), stride_(stride) {}
+      : data_(data), rows_(rows), cols_(columns), stride_(stride), given_(true) {}
 
   template <class E>
   requires std::derived_from<E, Eigen::DenseBase<E>> matrix_view(const E& e)
-      : rows_(e.rows()), cols_(e.cols()) {  // NOLINT: implicit, so that a batch is written as its buffers
+      : rows_(e.rows()), cols_(e.cols()), given_(true) {  // NOLINT: implicit, so that a batch is written as its buffers
     static_assert(std::same_as<typename E::Scalar, T>,
                   "infalign::matrix_view: the buffer has another scalar type than the view");
     static_assert((E::Flags & Eigen::DirectAccessBit) != 0,
@@ -39,12 +39,14 @@ class matrix_view {
 
   Eigen::Index rows() const { return rows_; }
   Eigen::Index cols() const { return cols_; }
-  bool empty() const { return data_ == nullptr; }
+  /// Whether there is a view at all, of however many rows and columns.
+  bool given() const { return given_; }
   const T* row(Eigen::Index i) const { return data_ + i * stride_; }
 
  private:
   const T* data_ = nullptr;
   Eigen::Index rows_ = 0, cols_ = 0, stride_ = 0;
+  bool given_ = false;
 };
 
 /// B responses of up to T tokens, as views: the buffers must outlive the call. All are B × T; what is optional may be
@@ -64,8 +66,8 @@ struct token_batch {
   matrix_view<S> behavior_log_probabilities = {};
   /// log-probabilities as the sampling engine gave them, where they differ from π_old's in precision. Optional.
   matrix_view<S> sampler_log_probabilities = {};
-  /// With a sampler, the loss is weighted by min(π_old/π_sampler, this), held constant: truncated importance sampling.
-  /// Above 0.
+  /// With a sampler, each term of the loss, of the KL too, is weighted by min(π_old/π_sampler, this), held constant: of the
+  /// token for terms of a token, of the whole response (the product, capped once) for terms of a response. Above 0.
   double sampler_weight_cap = 2;
 };
 
