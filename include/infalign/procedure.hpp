@@ -25,16 +25,26 @@ inline void check_n(const char* function, int n) {
   if (n < 1) fail(function, "n of at least 1", text(n));
 }
 
-/// log n!, to 1e-15 relatively: a product, or Stirling's series.
-inline double log_factorial(int n) {
-  if (n < 16) {
-    double product = 1;
-    for (int i = 2; i <= n; ++i) product *= i;
-    return std::log(product);
-  }
+/// log n! − ((n + ½)·log n − n + ½·log 2π), what Stirling's formula misses, for n ≥ 1.
+inline double stirling_error(int n) {
   const double x = n, y = 1 / (x * x);
+  if (n >= 16) return (1.0 / 12 - y * (1.0 / 360 - y * (1.0 / 1260 - y / 1680))) / x;
+  double factorial = 1;
+  for (int i = 2; i <= n; ++i) factorial *= i;
   constexpr double half_log_two_pi = 0.91893853320467274178;
-  return (x + 0.5) * std::log(x) - x + half_log_two_pi + (1.0 / 12 - y * (1.0 / 360 - y * (1.0 / 1260 - y / 1680))) / x;
+  return std::log(factorial) - (x + 0.5) * std::log(x) + x - half_log_two_pi;
+}
+
+/// C(n, j)·u^j·(1 − u)^{n−j} for u in (0, 1): by its distance from the peak, as large logarithms would cancel. (C. Loader, "Fast and
+/// accurate computation of binomial probabilities", 2000.)
+inline double binomial_probability(int j, int n, double u) {
+  if (j == 0) return std::exp(n * std::log1p(-u));
+  if (j == n) return std::pow(u, n);
+  const auto distance = [](double x, double mean) { return x * std::log(x / mean) + mean - x; };
+  const double error = stirling_error(n) - stirling_error(j) - stirling_error(n - j);
+  const double exponent = error - distance(j, n * u) - distance(n - j, n * (1 - u));
+  constexpr double two_pi = 6.28318530717958647693;
+  return std::exp(exponent) * std::sqrt(n / (two_pi * j * (n - j)));
 }
 }  // namespace detail
 
@@ -87,14 +97,14 @@ struct order_statistic {
     const double odds = u / (1 - u);
     double sum = 0;
     if (k > u * n) {
-      double term = probability(k, u);
+      double term = detail::binomial_probability(k, n, u);
       for (int j = k; j <= n && term > sum * 1e-17; ++j) {
         sum += term;
         term *= odds * (n - j) / (j + 1);
       }
       return std::min(sum, 1.0);
     }
-    double term = probability(k - 1, u);
+    double term = detail::binomial_probability(k - 1, n, u);
     for (int j = k - 1; j >= 0 && term > sum * 1e-17; --j) {
       sum += term;
       term *= j / (odds * (n - j + 1));
@@ -106,20 +116,13 @@ struct order_statistic {
     check();
     if (u <= 0) return k == 1 ? n : 0;
     if (u >= 1) return k == n ? n : 0;
-    return k * probability(k, u) / u;  // n·C(n − 1, k − 1)·u^{k−1}(1 − u)^{n−k}
+    return k * detail::binomial_probability(k, n, u) / u;  // n·C(n − 1, k − 1)·u^{k−1}(1 − u)^{n−k}
   }
 
  private:
   void check() const {
     detail::check_n("order_statistic", n);
     if (k < 1 || k > n) detail::fail("order_statistic", detail::text("k from 1 to n = ", n), detail::text(k));
-  }
-
-  /// C(n, j)·u^j·(1 − u)^{n−j}, through logarithms.
-  double probability(int j, double u) const {
-    using detail::log_factorial;
-    return std::exp(log_factorial(n) - log_factorial(j) - log_factorial(n - j) + j * std::log(u) +
-                    (n - j) * std::log1p(-u));
   }
 };
 
