@@ -38,9 +38,16 @@ using matrix = Eigen::Array<S, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 template <real_scalar S>
 using array = Eigen::Array<S, Eigen::Dynamic, 1>;
 
+namespace detail {
+template <class D>
+void take_dense(const Eigen::DenseBase<D>&);
+}
+
 /// Any Eigen matrix, array, map, block or expression of float or double.
 template <class E>
-concept array_expression = std::derived_from<E, Eigen::DenseBase<E>> && real_scalar<typename E::Scalar>;
+concept array_expression = real_scalar<typename E::Scalar> && requires(const E& e) {
+  detail::take_dense(e);
+};
 
 /// An `array_expression` that is a row or a column by its type: a flat batch.
 template <class E>
@@ -124,13 +131,14 @@ inline void check_positive(const char* function, const char* what, double x) {
   if (!is_finite(x) || !(x > 0)) fail(function, text(what, " finite and above 0"), text(x));
 }
 
-/// The same coefficients as an array expression, whether E is of Eigen's matrix or array kind.
-template <array_expression E>
-decltype(auto) as_array(const E& e) {
-  if constexpr (std::derived_from<E, Eigen::MatrixBase<E>>)
-    return e.array();
-  else
-    return (e);
+/// The same coefficients as an array expression, whether they are of Eigen's matrix or array kind.
+template <class D>
+auto as_array(const Eigen::MatrixBase<D>& e) {
+  return e.array();
+}
+template <class D>
+const D& as_array(const Eigen::ArrayBase<D>& e) {
+  return e.derived();
 }
 
 /// A row or a column as a column.

@@ -19,7 +19,8 @@ class matrix_view {
       : data_(data), rows_(rows), cols_(columns), stride_(stride), given_(true) {}
 
   template <class E>
-  requires std::derived_from<E, Eigen::DenseBase<E>> matrix_view(const E& e)
+  requires requires(const E& e) { detail::take_dense(e); }
+  matrix_view(const E& e)
       : rows_(e.rows()), cols_(e.cols()), given_(true) {  // NOLINT: implicit, so that a batch is written as its buffers
     static_assert(std::same_as<typename E::Scalar, T>,
                   "infalign::matrix_view: the buffer has another scalar type than the view");
@@ -34,7 +35,7 @@ class matrix_view {
   }
 
   template <class E>
-  requires std::derived_from<E, Eigen::PlainObjectBase<E>> matrix_view(E&&)
+  requires std::derived_from<E, Eigen::PlainObjectBase<std::remove_cv_t<E>>> matrix_view(E&&)
   = delete;
 
   Eigen::Index rows() const { return rows_; }
