@@ -61,8 +61,8 @@ double exact_win_rate(const R& rewards, const P& policy, const Q& reference, con
       reference_cdf += q[order[k]];
     }
     const bool top = k == order.size();
-    const double next = top ? 1 : policy_procedure.cdf(std::min(policy_cdf, 1.0));
-    const double reference_next = top ? 1 : reference_procedure.cdf(std::min(reference_cdf, 1.0));
+    const double next = policy_procedure.cdf(top ? 1.0 : std::min(policy_cdf, 1.0));
+    const double reference_next = reference_procedure.cdf(top ? 1.0 : std::min(reference_cdf, 1.0));
     win_rate += (next - shown) * 0.5 * (reference_shown + reference_next);
     shown = next;
     reference_shown = reference_next;
