@@ -74,17 +74,27 @@ static_assert(rank_functor<mid_rank> && rank_functor<strict_rank> && rank_functo
 
 namespace detail {
 
-/// #{z < r} and #{z = r} in one row of reference rewards. A NaN is neither.
+/// #{z < r} and #{z = r} in one row of reference rewards.
 struct counts {
   Eigen::Index below = 0, tied = 0;
 };
 
+/// scored: how many of the row are not NaN. Where all are, nothing need be known of NaN; where not, each is asked, because
+/// under -ffast-math a compiler may take r < z for z ≥ r turned round, which a NaN answers wrongly.
 template <real_scalar S>
-counts count(Eigen::Map<const array<S>> row, S reward) {
+counts count(Eigen::Map<const array<S>> row, Eigen::Index scored, S reward) {
   bits_of<S> below = 0, tied = 0;  // counters as wide as a reward, so that compilers can vectorise
-  for (Eigen::Index k = 0; k < row.size(); ++k) {
-    below += row[k] < reward;
-    tied += row[k] == reward;
+  if (scored == row.size()) {
+    for (Eigen::Index k = 0; k < row.size(); ++k) {
+      below += row[k] < reward;
+      tied += row[k] == reward;
+    }
+  } else {
+    for (Eigen::Index k = 0; k < row.size(); ++k) {
+      const bool number = !is_nan(row[k]);
+      below += number & (row[k] < reward);
+      tied += number & (row[k] == reward);
+    }
   }
   return {static_cast<Eigen::Index>(below), static_cast<Eigen::Index>(tied)};
 }
@@ -138,7 +148,7 @@ matrix<typename R::Scalar> calibrate(const T& reference, const R& rewards, const
     for (Eigen::Index m = 0; m < result.cols(); ++m) {
       S& reward = result(p, m);
       if (detail::is_nan(reward)) continue;
-      const auto [below, tied] = detail::count(row, reward);
+      const auto [below, tied] = detail::count(row, scored, reward);
       reward = static_cast<S>(rank(below, tied, scored));
     }
   }
@@ -169,7 +179,7 @@ array<typename R::Scalar> calibrate(const T& reference, const I& prompt, const R
     const auto p = static_cast<Eigen::Index>(index(i));
     const auto row = table.row(p);
     const auto scored = detail::count_scored("calibrate", row, p, policy);
-    const auto [below, tied] = detail::count(row, result[i]);
+    const auto [below, tied] = detail::count(row, scored, result[i]);
     result[i] = static_cast<S>(rank(below, tied, scored));
   }
   return result;
@@ -191,7 +201,7 @@ void leave_one_out_ranks(S* rewards, const groups& g, const Rank& rank, unscored
               return;
             }
             for (Eigen::Index i = 0; i < group.size(); ++i) {
-              const auto [below, tied] = count(group, group[i]);
+              const auto [below, tied] = count(group, group.size(), group[i]);
               ranks[i] = static_cast<S>(rank(below, tied - 1, group.size() - 1));
             }
           });

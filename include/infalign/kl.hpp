@@ -86,8 +86,8 @@ struct k1_in_reward {
   static constexpr kl_place place = kl_place::reward;
 };
 
-/// R − β·Σ_{s ≥ t} δ_s in place of R, token by token: the same mean, less variance, because a token is not blamed for
-/// those before it.
+/// R − β·Σ_{s ≥ t} δ_s in place of R, token by token: the same mean, and mostly, where the KL weighs, less variance,
+/// because a token is not blamed for those before it.
 struct k1_reward_to_go {
   double beta;
   static constexpr kl_place place = kl_place::reward_to_go;

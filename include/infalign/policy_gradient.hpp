@@ -24,9 +24,9 @@ namespace infalign {
 ///     auto out = step(batch, prompt, rewards);   // a flat batch: response i answers prompt[i]
 ///     out.loss, out.gradient, out.metrics
 ///
-/// Parts: the KL term, the baseline, the surrogate, the aggregation. With `reinforce` (the default), an unbiased
-/// baseline and `sequence_mean_of_token_sums` (the default) the mean of −gradient over batches sampled from π_θ is
-/// exactly ∇J.
+/// Parts: the KL term, the baseline, the surrogate, the aggregation. With `no_kl`, `k1_in_reward`, `k1_reward_to_go` or
+/// `k2_loss`, `no_baseline` or `leave_one_out`, `reinforce` (the default) and `sequence_mean_of_token_sums` (the default)
+/// the mean of −gradient over batches sampled from π_θ is exactly ∇J.
 ///
 /// Throws for shapes that do not fit, log-probabilities that are not finite where the mask is 1, a mask of other than 0
 /// and 1, an infinite reward, and NaN unless it is carried; then such a response has gradient 0 and no effect on the
@@ -136,6 +136,14 @@ class policy_gradient {
     detail::advantages(name, advantages.data(), advantages.data(), g, baseline_,
                        size.sequences > 0 ? totals[3] / size.sequences : 0);
 
+    // A response that its baseline leaves out has advantage 0, KL and all: then reward-to-go has nothing to give back.
+    array<S> compared = array<S>::Ones(B);
+    if constexpr (KL::place == kl_place::reward_to_go && kl_through_baseline)
+      g.apply(rewards, compared.data(), S{0},
+              [&](Eigen::Map<const array<S>> group, Eigen::Map<array<S>> out, Eigen::Index) {
+                out.setConstant(group.size() >= detail::smallest_group(baseline_) ? 1 : 0);
+              });
+
     // Second pass: the loss, its gradient, and what the metrics sum up.
     enum {
       reward_squares,
@@ -188,14 +196,14 @@ class policy_gradient {
         loss += importance * term.value;
         slope += importance * term.slope;
       }
-      S so_far = 0;  // Σ δ over the tokens before this one
+      S so_far = 0;  // Σ δ over the tokens before this one, where the response is compared with others
       for_each_token(batch, i, [&](Eigen::Index t, const token<S>& k) {
         S token_slope = static_cast<S>(slope);
         if constexpr (!by_sequence) {
           S credit = advantages[i];
           if constexpr (KL::place == kl_place::reward_to_go) {
             credit += static_cast<S>(kl_.beta) * so_far;
-            so_far += k.delta;
+            so_far += compared[i] * k.delta;
           }
           const auto term = surrogate_(k.log_probability, k.log_ratio, credit);
           const S correction = sampler_weight(batch, k.correction);

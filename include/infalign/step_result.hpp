@@ -15,7 +15,7 @@ struct step_metrics {
   double reward = 0, reward_std = 0;
   /// The same of the advantages, without what reward-to-go adds.
   double advantage_mean = 0, advantage_std = 0;
-  /// Share of the groups whose rewards are all equal: nothing to learn there.
+  /// Share of the groups whose rewards are all equal, groups of one among them: nothing to learn there by comparing.
   double frac_reward_zero_std = 0;
   /// The k1 estimate of KL(π_θ ‖ π_ref): mean per sequence, and per token. NaN with no reference.
   double kl = 0, kl_per_token = 0;
@@ -36,7 +36,8 @@ struct step_result {
 };
 
 /// Adds up totals over the shards of a data-parallel batch, in place: an all-reduce. Every shard's step calls it twice,
-/// with vectors of one length.
+/// with vectors of one length; a shard that throws does not, so let its failure end the others too. All responses to a
+/// prompt belong in one shard.
 template <class R>
 concept reduction = std::invocable<const R&, Eigen::Ref<array<double>>>;
 

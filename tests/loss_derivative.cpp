@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT
+#include <infalign/policy_gradient.hpp>
+
+#include "catch.hpp"
+
+#include <algorithm>
+#include <random>
+
+// The gradient of a step is the derivative of its loss by the log-probabilities, where what the step holds constant is
+// held constant: against central differences of the loss as the formulas give it.
+
+using namespace infalign;
+using Eigen::Index;
+
+namespace {
+
+/// 4 prompts of 3 responses of 5 tokens: policies far enough apart for clipping, and a mask with holes. The numbers are
+/// floats in either precision.
+template <real_scalar S>
+struct buffers {
+  static constexpr Index P = 4, M = 3, B = 12, T = 5;
+  matrix<S> now, reference, old, sampler, mask, rewards;
+
+  explicit buffers(unsigned seed) {
+    std::mt19937 random(seed);
+    const auto uniform = [&](double low, double high) {
+      return static_cast<S>(static_cast<float>(low + (high - low) * static_cast<double>(random()) / 0x1p32));
+    };
+    now = matrix<S>::NullaryExpr(B, T, [&] { return uniform(-3, 0); });
+    reference = matrix<S>::NullaryExpr(B, T, [&] { return uniform(-3, 0); });
+    old = now.unaryExpr([&](S x) { return static_cast<S>(static_cast<float>(x + uniform(-0.5, 0.5))); });
+    sampler = old.unaryExpr([&](S x) { return static_cast<S>(static_cast<float>(x + uniform(-0.2, 0.2))); });
+    mask = matrix<S>::NullaryExpr(B, T, [&] { return static_cast<S>(random() % 4 > 0); });
+    mask.col(1).setOnes();
+    rewards = matrix<S>::NullaryExpr(P, M, [&] { return uniform(-1, 1); });
+  }
+};
+
+double distance(const matrix<double>& a, const matrix<double>& b) {
+  return (a - b).matrix().norm();
+}
+
+template <class F, class... X>
+void for_each_of(F f, const X&... x) {
+  (f(x), ...);
+}
+
+double objective(const reinforce&, double log_p, double, double, double A) {
+  return A * log_p;
+}
+template <ratio_of R>
+double objective(const clipped_surrogate<R>& f, double, double log_ratio, double, double A) {
+  const double rho = std::exp(log_ratio), worse = std::min(rho * A, std::clamp(rho, 1 - f.low, 1 + f.high) * A);
+  return f.dual > 0 && A < 0 ? std::max(worse, f.dual * A) : worse;
+}
+double objective(const cispo& f, double log_p, double, double constant_log_ratio, double A) {
+  return std::clamp(std::exp(constant_log_ratio), 1 - f.low, 1 + f.high) * A * log_p;
+}
+
+double estimate(const k2_loss&, double delta) {
+  return delta * delta / 2;
+}
+double estimate(const k3_loss&, double delta) {
+  return std::exp(-delta) - 1 + delta;
+}
+double estimate(const k2_token_loss&, double delta) {
+  return delta * delta / 2;
+}
+double estimate(const k3_token_loss&, double delta) {
+  return std::exp(-delta) - 1 + delta;
+}
+
+double weight(const sequence_mean_of_token_sums& a, double, double sequences, double) {
+  return 1 / sequences / a.length;
+}
+double weight(const sequence_mean_of_token_means&, double length, double sequences, double) {
+  return 1 / sequences / length;
+}
+double weight(const token_mean&, double, double, double tokens) {
+  return 1 / tokens;
+}
+
+const double sampler_weight_cap = 1.05;  // binds on some tokens, and not on others
+
+/// The loss of a step with leave_one_out at log-probabilities x, from the formulas, in double. What is held constant is
+/// taken at b.now: advantages, importance ratios, the sampler's weights, CISPO's.
+template <class KL, class Surrogate, class Aggregation>
+double frozen_loss(const buffers<double>& b, bool sampled, const KL& kl, const Surrogate& f, const Aggregation& a,
+                   const matrix<double>& x) {
+  constexpr bool in_reward = KL::place == kl_place::reward || KL::place == kl_place::reward_to_go;
+  constexpr bool geometric = Surrogate::ratio == ratio_of::sequence_geometric_mean;
+  const matrix<double> old = Surrogate::ratio == ratio_of::nothing ? b.now : b.old;
+  const auto counted = [&](const matrix<double>& m) { return matrix<double>((b.mask == 1).select(m, 0.0)); };
+  const matrix<double> delta_now = counted(b.now - b.reference), delta = counted(x - b.reference);
+  const matrix<double> ratio_now = counted(b.now - old), ratio = counted(x - old),
+                       correction = counted(old - b.sampler);
+  const auto sampler_weight = [&](double log_weight) {
+    return sampled ? std::min(std::exp(log_weight), sampler_weight_cap) : 1.0;
+  };
+
+  const array<double> R = b.rewards.reshaped<Eigen::RowMajor>();
+  array<double> X = R;
+  if constexpr (in_reward) X -= kl.beta * delta_now.rowwise().sum();
+  double loss = 0;
+  for (Index i = 0; i < b.B; ++i) {
+    const double length = b.mask.row(i).sum(), share = geometric ? 1 / length : 1;
+    const double others = (X.segment(i / b.M * b.M, b.M).sum() - X[i]) / (b.M - 1);
+    double sum = 0;
+    if constexpr (Surrogate::ratio == ratio_of::sequence || geometric)
+      sum -= sampler_weight(correction.row(i).sum()) *
+             objective(f, 0, ratio.row(i).sum() * share, ratio_now.row(i).sum() * share, X[i] - others);
+    if constexpr (KL::place == kl_place::sequence_loss)
+      sum += kl.beta * std::exp(ratio_now.row(i).sum()) * sampler_weight(correction.row(i).sum()) *
+             estimate(kl, delta.row(i).sum());
+    for (Index t = 0; t < b.T; ++t) {
+      if (b.mask(i, t) == 0) continue;
+      double A = X[i] - others;
+      if constexpr (KL::place == kl_place::reward_to_go)
+        A = R[i] - kl.beta * delta_now.row(i).tail(b.T - t).sum() - others;
+      if constexpr (Surrogate::ratio == ratio_of::nothing || Surrogate::ratio == ratio_of::token)
+        sum -= sampler_weight(correction(i, t)) * objective(f, x(i, t), ratio(i, t), ratio_now(i, t), A);
+      if constexpr (KL::place == kl_place::token_loss)
+        sum += kl.beta * std::exp(ratio_now(i, t)) * sampler_weight(correction(i, t)) * estimate(kl, delta(i, t));
+    }
+    loss += weight(a, length, b.B, b.mask.sum()) * sum;
+  }
+  return loss;
+}
+
+template <class KL, class Surrogate, class Aggregation>
+void check_derivative(const KL& kl, const Surrogate& f, const Aggregation& a) {
+  constexpr bool off_policy = Surrogate::ratio != ratio_of::nothing;
+  const policy_gradient step{kl, leave_one_out{}, f, a};
+  const auto run = [&]<real_scalar S>(const buffers<S>& b, bool sampled) {
+    token_batch<S> batch{.log_probabilities = b.now, .reference_log_probabilities = b.reference, .mask = b.mask};
+    if (off_policy) batch.behavior_log_probabilities = b.old;
+    if (sampled) batch.sampler_log_probabilities = b.sampler;
+    batch.sampler_weight_cap = sampler_weight_cap;
+    return step(batch, b.rewards);
+  };
+  const buffers<double> b(1);
+  for (bool sampled : {false, true}) {
+    const auto loss = [&](const matrix<double>& x) { return frozen_loss(b, sampled, kl, f, a, x); };
+    matrix<double> derivative(b.B, b.T);
+    for (Index k = 0; k < derivative.size(); ++k) {
+      matrix<double> up = b.now, down = b.now;
+      up.data()[k] += 1e-5;
+      down.data()[k] -= 1e-5;
+      derivative.data()[k] = (loss(up) - loss(down)) / 2e-5;
+    }
+    const double size = derivative.matrix().norm();
+    const auto out = run(b, sampled);
+    CHECK(out.loss == near(loss(b.now), 1e-13));
+    CHECK(distance(out.gradient, derivative) < 1e-7 * size);
+    CHECK(((b.mask == 1) || (out.gradient == 0)).all());
+    if (off_policy) {  // what is to be tested is there
+      CHECK(out.metrics.clip_ratio_low > 0);
+      CHECK(out.metrics.clip_ratio_high > 0);
+    }
+    if constexpr (std::same_as<Aggregation,
+                               sequence_mean_of_token_sums>) {  // float: 24 bits, and sums of a dozen terms
+      const auto single = run(buffers<float>(1), sampled);
+      CHECK(single.loss == near(out.loss, 1e-6));
+      CHECK(distance(single.gradient.template cast<double>(), derivative) < 1e-5 * size);
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("The gradient is the derivative of the loss, for every surrogate, KL term and aggregation") {
+  const auto with_every_kl = []<surrogate F>(const F& f) {
+    constexpr bool by_token = F::ratio == ratio_of::nothing || F::ratio == ratio_of::token;
+    const auto check = [&]<kl_term KL>(const KL& kl) {
+      if constexpr (by_token || KL::place != kl_place::reward_to_go)
+        check_derivative(kl, f, sequence_mean_of_token_sums{.length = 4});
+      if constexpr (by_token && KL::place != kl_place::sequence_loss) {
+        check_derivative(kl, f, sequence_mean_of_token_means{});
+        check_derivative(kl, f, token_mean{});
+      }
+    };
+    for_each_of(check, no_kl{}, k1_in_reward{0.3}, k1_reward_to_go{0.3}, k2_loss{0.3}, k3_loss{0.3}, k2_token_loss{0.3},
+                k3_token_loss{0.3});
+  };
+  for_each_of(with_every_kl, reinforce{}, ppo_clip{}, ppo_clip{.low = 0.1, .high = 0.3, .dual = 1.2},
+              sequence_clip{.low = 0.1, .high = 0.1}, gspo_clip{.low = 0.05, .high = 0.05},
+              cispo{.low = 0.2, .high = 0.2});
+}

@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: MIT
+#include "catch.hpp"
+
+#include <infalign/calibration.hpp>
+#include <infalign/transform.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+using namespace infalign;
+using Eigen::Index;
+
+namespace {
+
+template <class S>
+constexpr S epsilon = std::numeric_limits<S>::epsilon();
+template <class S>
+const S missing = std::numeric_limits<S>::quiet_NaN();
+
+/// Numbers from 0 to 1: both ends, an even grid, and ever closer to 0 and to 1.
+template <class S>
+std::vector<S> grid() {
+  std::vector<S> result{0, 1, S(1e-30), S(0.1), S(0.3), S(0.9)};
+  for (int i = 1; i < 64; ++i) result.push_back(static_cast<S>(i) / 64);
+  for (int i = 7; i < std::numeric_limits<S>::digits; ++i) {
+    result.push_back(std::ldexp(S{1}, -i));
+    result.push_back(1 - std::ldexp(S{1}, -i));
+  }
+  std::sort(result.begin(), result.end());
+  return result;
+}
+
+/// The largest relative error of phi on the grid, in ε, where the true value is neither subnormal nor 0.
+template <class S, class F, class Oracle>
+double error_in_epsilons(const F& phi, Oracle oracle) {
+  long double worst = 0;
+  for (const S u : grid<S>()) {
+    const long double truth = oracle(static_cast<long double>(u));
+    if (std::abs(truth) >= std::numeric_limits<S>::min())
+      worst = std::max(worst, std::abs(static_cast<long double>(phi(u)) / truth - 1));
+  }
+  return static_cast<double>(worst / epsilon<S>);
+}
+
+template <class A, class B>
+bool same(const A& a, const B& b) {
+  return a.rows() == b.rows() && a.cols() == b.cols() && (a == b || (a.isNaN() && b.isNaN())).all();
+}
+
+/// The error of Φ as a transform of one number.
+template <class S, class F>
+std::string transform_error(const F& phi, S u = S(0.5)) {
+  return error_of([&] { transform(array<S>{{u}}, phi); });
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("Each transform is its formula", "", float, double) {
+  using S = TestType;
+  const double rounding = 4 * epsilon<S>;
+  CHECK(identity{}(S(0.3)) == S(0.3));
+  CHECK(logarithm{}(S(1)) == 0);
+  CHECK(logarithm{}(S(0.5)) == near(-0.69314718055994531, rounding));
+  CHECK(exponential{.t = 2}(S(0.5)) == near(2.7182818284590452, rounding));
+  CHECK(exponential{.t = -2}(S(0.5)) == near(-0.36787944117144232, rounding));
+  CHECK(exponential{.t = 10}(S(0)) == 1);
+  CHECK(exponential{.t = -10}(S(0)) == -1);
+  CHECK(exponential{.t = 10}(S(1)) / 22026.465794806717 == near(1, 12 * rounding));
+  CHECK(normalized_exponential{.t = 2}(S(0.5)) == near(0.26894142136999512, rounding));   // 1/(1 + e)
+  CHECK(normalized_exponential{.t = -2}(S(0.5)) == near(0.73105857863000488, rounding));  // 1/(1 + 1/e)
+  CHECK(normalized_exponential{.t = 0}(S(0.3)) == S(0.3));
+  CHECK(power{.exponent = 3}(S(0.5)) == 0.125);
+  CHECK(power{.exponent = 0.5}(S(0.25)) == 0.5);
+  CHECK(power{.exponent = 7}(S(0)) == 0);
+  CHECK(power{.exponent = 7}(S(1)) == 1);
+}
+
+TEMPLATE_TEST_CASE("The exponential is accurate to (|t| + 2)·ε", "", float, double) {
+  using S = TestType;
+  for (double size : {1e-300, 1e-8, 1e-4, 0.1, 1., 5., 10., 50., 80., 88.6, 700., 709.6})
+    for (double t : {size, -size}) {
+      if (std::same_as<S, float> && t > 88.7) continue;
+      CAPTURE(t);
+      CHECK(error_in_epsilons<S>(exponential{t}, [t](long double u) { return (t > 0 ? 1 : -1) * std::exp(t * u); }) <=
+            std::abs(t) + 2);
+    }
+}
+
+TEMPLATE_TEST_CASE("The normalised exponential is accurate to (2|t| + 8)·ε, and stays in [0, 1]", "", float, double) {
+  using S = TestType;
+  for (double size : {1e-300, 1e-12, 1e-8, 1.4e-8, 1.6e-8, 1e-4, 3.4e-4, 3.6e-4, 0.1, 1., 5., 10., 50., 80., 700.})
+    for (double t : {size, -size}) {
+      CAPTURE(t);
+      const normalized_exponential phi{t};
+      CHECK(error_in_epsilons<S>(phi, [t](long double u) {
+              return std::abs(t) < 1e-200 ? u : std::expm1(t * u) / std::expm1(static_cast<long double>(t));
+            }) <= 2 * size + 8);
+      CHECK(phi(S{0}) == 0);
+      CHECK(phi(S{1}) == 1);
+      int wrong = 0;
+      S before = 0;
+      for (const S u : grid<S>()) {
+        const S y = phi(u);
+        wrong += !(y >= before && y <= 1);
+        before = y;
+      }
+      CHECK(wrong == 0);
+    }
+}
+
+TEMPLATE_TEST_CASE("The normalised exponential has its limits at small and huge t", "", float, double) {
+  using S = TestType;
+  const double most = std::numeric_limits<double>::max(), tiny = std::numeric_limits<double>::denorm_min();
+  for (double t : {0., tiny, -tiny, 1e-300, -1e-300})
+    for (const S u : grid<S>()) CHECK(normalized_exponential{t}(u) == u);
+  for (double t : {1e6, 1e30, 1e38, 1e39, 1e300, most}) {  // a step at 1, and at 0
+    CAPTURE(t);
+    CHECK(normalized_exponential{t}(S{0}) == 0);
+    CHECK(normalized_exponential{t}(S(0.999)) == 0);
+    CHECK(normalized_exponential{t}(S{1}) == 1);
+    CHECK(normalized_exponential{-t}(S{0}) == 0);
+    CHECK(normalized_exponential{-t}(S(0.001)) == 1);
+    CHECK(normalized_exponential{-t}(S{1}) == 1);
+  }
+}
+
+// normalised = (e^{tu} − 1)/(e^t − 1); exponential = ±e^{tu} with the sign of t.
+TEMPLATE_TEST_CASE("The normalised exponential is the exponential, shifted and scaled", "", float, double) {
+  using S = TestType;
+  for (double t : {-10., -1., 1., 5., 10.})
+    for (const S u : grid<S>()) {
+      const double sign = t > 0 ? 1 : -1, scale = std::abs(std::exp(t) - 1);
+      CHECK(exponential{t}(u) == near(sign + scale * static_cast<double>(normalized_exponential{t}(u)),
+                                      40 * epsilon<S> * std::max(1., std::exp(t))));
+    }
+}
+
+TEMPLATE_TEST_CASE("A table is exact at its knots and straight between them", "", float, double) {
+  using S = TestType;
+  const tabulated phi{.u = array<double>{{0, 0.25, 1}}, .value = array<double>{{-1, 3, 5}}};
+  const array<S> u{{0, 0.125, 0.25, 0.625, 0.75, 1}};
+  CHECK(same(transform(u, phi), array<S>{{-1, 1, 3, 4, S(13. / 3), 5}}));
+
+  std::mt19937 random(1);
+  std::uniform_real_distribution<double> uniform(-3, 3);
+  for (int repeat = 0; repeat < 100; ++repeat) {
+    const tabulated measured{.u = array<double>{{0, 0.1, 0.3, 0.7, 1}},
+                             .value = array<double>::NullaryExpr(5, [&] { return uniform(random); }),
+                             .slope = repeat % 2 ? array<double>(array<double>::Random(5)) : array<double>()};
+    for (Index i = 0; i < 5; ++i) CHECK(measured(measured.u[i]) == measured.value[i]);
+  }
+}
+
+// f(u) = 2u³ − 3u² + u/2 + 1 is the one cubic with its values and slopes f'(u) = 6u² − 6u + ½ at the ends of each cell.
+TEMPLATE_TEST_CASE("A table with slopes follows the cubic that has them", "", float, double) {
+  using S = TestType;
+  const auto f = [](double u) { return ((2 * u - 3) * u + 0.5) * u + 1; };
+  tabulated phi{.u = array<double>{{0, 0.2, 0.55, 1}}, .value = {}};
+  phi.value = phi.u.unaryExpr(f);
+  phi.slope = 6 * phi.u.square() - 6 * phi.u + 0.5;
+  for (const S u : grid<S>()) CHECK(phi(u) == near(f(static_cast<double>(u)), 4 * epsilon<S>));
+  phi.slope.setZero();  // the smooth step w²(3 − 2w) in each cell
+  CHECK(phi(S(0.5)) == near(f(0.2) + (f(0.55) - f(0.2)) * (36. / 49) * (3 - 12. / 7), 4 * epsilon<S>));
+}
+
+TEMPLATE_TEST_CASE("A table that is none is refused", "", float, double) {
+  using S = TestType;
+  const double nan = std::nan(""), inf = INFINITY;
+  const auto error = [](std::vector<double> u, std::vector<double> value, std::vector<double> slope = {}) {
+    const auto array_of = [](const std::vector<double>& x) -> array<double> {
+      return Eigen::Map<const array<double>>(x.data(), std::ssize(x));
+    };
+    return transform_error<S>(tabulated{array_of(u), array_of(value), array_of(slope)});
+  };
+  CHECK(error({0, 1}, {3, 4}) == "no error");
+  CHECK(error({}, {}) == "tabulated: expected at least 2 knots, got 0");
+  CHECK(error({0}, {0}) == "tabulated: expected at least 2 knots, got 1");
+  CHECK(error({0, 1}, {0, 1, 2}) == "tabulated: expected 2 values, one for each knot, got 3");
+  CHECK(error({0, 1}, {0, 1}, {1}) == "tabulated: expected 2 slopes, one for each knot, got 1");
+  CHECK(error({0, 0.5, 0.5, 1}, {0, 1, 2, 3}) == "tabulated: expected strictly increasing knots, got 0.5 at index 2");
+  CHECK(error({0, 0.5, 0.25, 1}, {0, 1, 2, 3}) == "tabulated: expected strictly increasing knots, got 0.25 at index 2");
+  CHECK(error({0, nan, 1}, {0, 1, 2}) == "tabulated: expected strictly increasing knots, got NaN at index 1");
+  CHECK(error({0, 0.5}, {0, 1}) == "tabulated: expected knots from 0 to 1, got 0 to 0.5");
+  CHECK(error({0.25, 1}, {0, 1}) == "tabulated: expected knots from 0 to 1, got 0.25 to 1");
+  const std::string range = std::same_as<S, float> ? "float" : "double";
+  CHECK(error({0, 1}, {0, inf}) == "tabulated: expected values within the range of " + range + ", got inf at index 1");
+  CHECK(error({0, 1}, {nan, 1}) == "tabulated: expected values within the range of " + range + ", got NaN at index 0");
+  CHECK(error({0, 1}, {-1e39, 1}) ==
+        (std::same_as<S, float> ? "tabulated: expected values within the range of float, got -1e+39 at index 0"
+                                : "no error"));
+  CHECK(error({0, 1}, {0, 1}, {0, -inf}) == "tabulated: expected finite slopes, got -inf at index 1");
+}
+
+TEMPLATE_TEST_CASE("Parameters out of range are refused", "", float, double) {
+  using S = TestType;
+  const double nan = std::nan(""), inf = INFINITY;
+  const std::string finite = "exponential: expected t finite and not 0, got ";
+  CHECK(transform_error<S>(exponential{0}) == finite + "0");
+  CHECK(transform_error<S>(exponential{nan}) == finite + "NaN");
+  CHECK(transform_error<S>(exponential{-inf}) == finite + "-inf");
+  CHECK(error_of([] { exponential{0}(S(0.5)); }) == finite + "0");
+  const std::string limit = std::same_as<S, float> ? "88.7, so that e^t is a float" : "709.7, so that e^t is a double";
+  const auto overflow = [&](const char* t) {
+    return "exponential: expected t at most " + limit + " (normalized_exponential has no limit), got " + t;
+  };
+  CHECK(transform_error<S>(exponential{100}) == (std::same_as<S, float> ? overflow("100") : "no error"));
+  CHECK(transform_error<S>(exponential{710}) == overflow("710"));
+  CHECK(transform_error<S>(exponential{std::same_as<S, float> ? 88.7 : 709.7}, 1) == "no error");
+  CHECK(transform_error<S>(exponential{-800}) == "no error");
+  CHECK(transform_error<S>(normalized_exponential{nan}) == "normalized_exponential: expected t finite, got NaN");
+  CHECK(transform_error<S>(normalized_exponential{inf}) == "normalized_exponential: expected t finite, got inf");
+  const std::string above = "power: expected an exponent finite and above 0, got ";
+  CHECK(transform_error<S>(power{0}) == above + "0");
+  CHECK(transform_error<S>(power{-2}) == above + "-2");
+  CHECK(transform_error<S>(power{nan}) == above + "NaN");
+  CHECK(transform_error<S>(power{inf}) == above + "inf");
+}
+
+TEMPLATE_TEST_CASE("Only calibrated rewards are transformed, and only to finite numbers", "", float, double) {
+  using S = TestType;
+  const auto error = [](const auto& u, const auto& phi) { return error_of([&] { transform(u, phi); }); };
+  const std::string calibrated = "transform: expected calibrated rewards in [0, 1], got ";
+  CHECK(error(array<S>{{0, -0.25, 2}}, identity{}) == calibrated + "-0.25 at index 1");
+  CHECK(error(matrix<S>{{0, 1}, {1, 1.5}}, identity{}) == calibrated + "1.5 at row 1, column 1");
+  CHECK(error(array<S>{{-INFINITY}}, identity{}) == calibrated + "-inf at index 0");
+  CHECK(error(array<S>{{1 + epsilon<S>}}, identity{}) != "no error");
+  CHECK(error(array<S>{{0.5, missing<S>}}, identity{}) ==
+        "transform: expected rewards that are numbers, got NaN at index 1");
+  CHECK(error(matrix<S>{{0.5, 0}}, logarithm{}) ==
+        "transform: expected a finite value of the transform, got -inf for 0 at row 0, column 1");
+  CHECK(error(array<S>{{1, 0.5}}, [](auto u) { return u < 1 ? u / 0 : u; }) ==
+        "transform: expected a finite value of the transform, got inf for 0.5 at index 1");
+  CHECK(error(array<S>{{0.25}}, [](auto) { return missing<S>; }) ==
+        "transform: expected a finite value of the transform, got NaN for 0.25 at index 0");
+}
+
+TEMPLATE_TEST_CASE("Matrices give matrices, rows and columns a flat batch, NaN is carried on request", "", float,
+                   double) {
+  using S = TestType;
+  const S none = missing<S>;
+  const auto square = [](auto u) { return u * u; };
+  const Eigen::Matrix<S, 2, 3> by_columns{{0, 0.5, 1}, {0.25, 0.75, 1}};
+  const matrix<S> expected{{0, 0.25, 1}, {0.0625, 0.5625, 1}};
+  CHECK(same(transform(by_columns, square), expected));
+  CHECK(same(transform(by_columns.array() + S{0}, square), expected));
+  CHECK(same(transform(by_columns.transpose(), square), expected.transpose()));
+  CHECK(same(transform(by_columns.row(1), square), expected.row(1).transpose()));
+  CHECK(same(transform(by_columns.col(1).tail(1), square), array<S>{{0.5625}}));
+  CHECK(same(transform(matrix<S>(0, 3), square), matrix<S>(0, 3)));
+  CHECK(
+      same(transform(matrix<S>{{0.5, none}, {none, 1}}, square, unscored::carry), matrix<S>{{0.25, none}, {none, 1}}));
+  CHECK(same(transform(array<S>{{none, 0.5}}, square, unscored::carry), array<S>{{none, 0.25}}));
+  CHECK(same(transform(array<S>{{0, 1}}, [](S u) { return u > 0 ? 7 : 3; }), array<S>{{3, 7}}));
+}
+
+TEMPLATE_TEST_CASE("Composed stages are the stages one after another, bit for bit", "", float, double) {
+  using S = TestType;
+  std::mt19937 random(6);
+  const auto draw = [&] { return static_cast<S>(random() % 20); };
+  const matrix<S> reference = matrix<S>::NullaryExpr(30, 13, draw), rewards = matrix<S>::NullaryExpr(30, 7, draw);
+  std::vector<int> prompt(100);
+  for (int& p : prompt) p = static_cast<int>(random() % 30);
+  const array<S> flat = array<S>::NullaryExpr(100, draw);
+
+  const calibration ranks{reference, add_one{}};
+  const normalized_exponential first{.t = 3};
+  const tabulated second{.u = array<double>{{0, 0.3, 1}}, .value = array<double>{{0, 0.6, 1}}};
+  const auto third = [](S u) { return 5 - 3 * u * u; };
+  const auto by_hand = [&](const auto& u) { return transform(transform(transform(u, first), second), third); };
+  const auto check = [&](const auto& shape) {
+    STATIC_REQUIRE(std::is_same_v<decltype(shape(rewards)), matrix<S>>);
+    STATIC_REQUIRE(std::is_same_v<decltype(shape(prompt, flat)), array<S>>);
+    CHECK(same(shape(rewards), by_hand(ranks(rewards))));
+    CHECK(same(shape(prompt, flat), by_hand(ranks(prompt, flat))));
+  };
+  check(ranks | first | second | third);
+  check(ranks | (first | second) | third);
+  check(ranks | (first | (second | third)));
+  check(ranks | ((first | second) | third));
+  check((ranks | first) | (second | third));
+  CHECK(same((ranks | identity{})(rewards), ranks(rewards)));
+  CHECK(same(transform(ranks(rewards), first | second | third), by_hand(ranks(rewards))));
+  CHECK((third | first)(S(1.25)) == near(std::expm1(3 * (5 - 3 * 1.5625)) / std::expm1(3.), 20 * epsilon<S>));
+  CHECK(same((ranks | logarithm{})(rewards), transform(ranks(rewards), logarithm{})));
+}
+
+TEMPLATE_TEST_CASE("Compositions carry NaN as their calibration does, and name the place of what is not finite", "",
+                   float, double) {
+  using S = TestType;
+  const S none = missing<S>;
+  const matrix<S> reference{{1, 2, 3, 4}, {1, 2, 3, 4}};
+  const auto doubled = [](S u) { return 2 * u; };
+  const auto carries = calibration{reference, mid_rank{}, unscored::carry} | power{2} | doubled;
+  CHECK(same(carries(matrix<S>{{2.5, none}, {none, 9}}), matrix<S>{{0.5, none}, {none, 2}}));
+  CHECK(same(carries(std::vector<int>{1, 0}, array<S>{{none, 9}}), array<S>{{none, 2}}));
+
+  const auto strict = calibration{reference} | logarithm{};
+  CHECK(error_of([&] {
+          strict(matrix<S>{{1.5, 1.5}, {1.5, 0.5}});
+        }) == "transform: expected a finite value of the transform, got -inf for 0 at row 1, column 1");
+  CHECK(error_of([&] {
+          strict(std::vector<int>{1, 1}, array<S>{{0.5, 2}});
+        }) == "transform: expected a finite value of the transform, got -inf for 0 at index 0");
+  CHECK(error_of([&] {
+          strict(matrix<S>{{1, none}, {1, 1}});
+        }) == "calibrate: expected rewards that are numbers, got NaN at row 0, column 1");
+}
+
+TEMPLATE_TEST_CASE("A composition checks its parameters when it is made, a user's own too", "", float, double) {
+  using S = TestType;
+  struct halved {
+    double by = 0;
+    void check(S) const {
+      if (by != 2) throw std::invalid_argument("halved: by 2 only");
+    }
+    S operator()(S u) const { return u / static_cast<S>(by); }
+  };
+  const calibration ranks{matrix<S>{{1, 2}}};
+  const std::string finite = "exponential: expected t finite and not 0, got 0";
+  CHECK(error_of([&] { ranks | exponential{0}; }) == finite);
+  CHECK(error_of([&] { ranks | identity{} | exponential{0}; }) == finite);
+  CHECK(error_of([&] { ranks | (exponential{0} | identity{}); }) == finite);
+  CHECK(error_of([&] { ranks | exponential{200}; }).starts_with("exponential") == std::same_as<S, float>);
+  CHECK(error_of([&] { ranks | halved{3}; }) == "halved: by 2 only");
+  CHECK(transform_error<S>(halved{3}) == "halved: by 2 only");
+  CHECK(transform_error<S>(identity{} | halved{3}) == "halved: by 2 only");
+  CHECK(same((ranks | halved{2} | halved{2})(matrix<S>{{1.5, 3}}), matrix<S>{{0.125, 0.25}}));
+}
