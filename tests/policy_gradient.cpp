@@ -478,7 +478,7 @@ TEST_CASE("A response with nobody to be compared with has gradient 0 with the KL
       reference{{-2, -1.5, -1}, {-2, -1, -1}, {-1, -1, -3}};
   const token_batch<double> batch{.log_probabilities = now, .reference_log_probabilities = reference};
   const std::vector<int> prompt{7, 8, 8};  // the first is alone
-  const array<double> rewards{{3, 1, 2}};
+  const array<double> rewards{{3, 1, 5}};
   const auto whole = policy_gradient{k1_in_reward{.beta = 1}, leave_one_out{}}(batch, prompt, rewards).gradient;
   const auto to_go = policy_gradient{k1_reward_to_go{.beta = 1}, leave_one_out{}}(batch, prompt, rewards).gradient;
   CHECK((whole.row(0) == 0).all());
