@@ -156,6 +156,27 @@ TEMPLATE_TEST_CASE("A table is exact at its knots and straight between them", ""
   }
 }
 
+TEMPLATE_TEST_CASE("Where a table is flat its transform is, and where it rises the transform never falls", "", float,
+                   double) {
+  using S = TestType;
+  std::mt19937 random(2);
+  std::uniform_real_distribution<double> uniform;
+  int uneven = 0, falls = 0;
+  for (int repeat = 0; repeat < 100; ++repeat) {
+    const double low = uniform(random), high = low + 1e-15 * static_cast<double>(random() % 9);
+    const tabulated flat{.u = array<double>{{0, 1}}, .value = array<double>{{low, low}}};
+    const tabulated rising{.u = array<double>{{0, 0.3, 1}}, .value = array<double>{{low, high, high + 1e-3}}};
+    S before = static_cast<S>(low);
+    for (const S u : grid<S>()) {
+      uneven += flat(u) != static_cast<S>(low);
+      falls += rising(u) < before;
+      before = rising(u);
+    }
+  }
+  CHECK(uneven == 0);
+  CHECK(falls == 0);
+}
+
 // f(u) = 2u³ − 3u² + u/2 + 1 is the one cubic with its values and slopes f'(u) = 6u² − 6u + ½ at the ends of each cell.
 TEMPLATE_TEST_CASE("A table with slopes follows the cubic that has them", "", float, double) {
   using S = TestType;
