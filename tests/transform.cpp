@@ -93,7 +93,8 @@ TEMPLATE_TEST_CASE("The exponential is accurate to (|t| + 2)·ε", "", float, do
 
 TEMPLATE_TEST_CASE("The normalised exponential is accurate to (2|t| + 8)·ε, and stays in [0, 1]", "", float, double) {
   using S = TestType;
-  for (double size : {1e-300, 1e-12, 1e-8, 1.4e-8, 1.6e-8, 1e-4, 3.4e-4, 3.6e-4, 0.1, 1., 5., 10., 50., 80., 700.})
+  for (double size : {1e-300, 1e-12, 1e-8, 1.4e-8, 1.6e-8, 1e-7, 1e-6, 1e-5, 1e-4, 3.4e-4,
+                      3.6e-4, 1e-3,  1e-2, 0.1,    1.,     5.,   10.,  50.,  80.,  700.})
     for (double t : {size, -size}) {
       CAPTURE(t);
       const normalized_exponential phi{t};

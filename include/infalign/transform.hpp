@@ -144,7 +144,7 @@ struct tabulated {
     const auto i = std::upper_bound(first + 1, first + u.size() - 1, static_cast<double>(x)) - first;
     const double width = u[i] - u[i - 1], rise = value[i] - value[i - 1];
     const double w = (static_cast<double>(x) - u[i - 1]) / width;
-    double y = (1 - w) * value[i - 1] + w * value[i];  // exact at both ends
+    double y = std::lerp(value[i - 1], value[i], w);  // exact at both ends, and never past them
     if (slope.size() > 0) y += w * (1 - w) * ((1 - w) * (slope[i - 1] * width - rise) - w * (slope[i] * width - rise));
     return static_cast<S>(y);
   }
