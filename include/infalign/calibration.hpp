@@ -79,8 +79,8 @@ struct counts {
   Eigen::Index below = 0, tied = 0;
 };
 
-/// scored: how many of the row are not NaN. Where all are, nothing need be known of NaN; where not, each is asked, because
-/// under -ffast-math a compiler may take r < z for z ≥ r turned round, which a NaN answers wrongly.
+/// scored: how many of the row are not NaN. Where all are, nothing need be known of NaN; where not, each is asked,
+/// because under -ffast-math a compiler may take r < z for z ≥ r turned round, which a NaN answers wrongly.
 template <real_scalar S>
 counts count(Eigen::Map<const array<S>> row, Eigen::Index scored, S reward) {
   bits_of<S> below = 0, tied = 0;  // counters as wide as a reward, so that compilers can vectorise
@@ -99,18 +99,19 @@ counts count(Eigen::Map<const array<S>> row, Eigen::Index scored, S reward) {
   return {static_cast<Eigen::Index>(below), static_cast<Eigen::Index>(tied)};
 }
 
-/// How many rewards of row p of the reference are scored. Throws where one is not, unless NaN is to be left out, and
-/// where none is.
+/// How many rewards of row p of a table are scored. Throws where one is not, unless NaN is to be left out, and where
+/// none is.
 template <real_scalar S>
-Eigen::Index count_scored(const char* function, Eigen::Map<const array<S>> row, Eigen::Index p, unscored policy) {
+Eigen::Index count_scored(const char* function, const char* whose, Eigen::Map<const array<S>> row, Eigen::Index p,
+                          unscored policy) {
   Eigen::Index scored = 0;
   for (Eigen::Index k = 0; k < row.size(); ++k) scored += !is_nan(row[k]);
   if (scored < row.size() && policy == unscored::error) {
     Eigen::Index k = 0;
     while (!is_nan(row[k])) ++k;
-    fail(function, "reference rewards that are numbers", text("NaN", at(p, k)));
+    fail(function, text(whose, " rewards that are numbers"), text("NaN", at(p, k)));
   }
-  if (scored == 0) fail(function, "at least one reference reward for each prompt", text("none at row ", p));
+  if (scored == 0) fail(function, text("at least one ", whose, " reward for each prompt"), text("none at row ", p));
   return scored;
 }
 
@@ -144,7 +145,7 @@ matrix<typename R::Scalar> calibrate(const T& reference, const R& rewards, const
   detail::check_scored("calibrate", result.data(), result.size(), result.cols(), policy);
   for (Eigen::Index p = 0; p < result.rows(); ++p) {
     const auto row = table.row(p);
-    const auto scored = detail::count_scored("calibrate", row, p, policy);
+    const auto scored = detail::count_scored("calibrate", "reference", row, p, policy);
     for (Eigen::Index m = 0; m < result.cols(); ++m) {
       S& reward = result(p, m);
       if (detail::is_nan(reward)) continue;
@@ -178,7 +179,7 @@ array<typename R::Scalar> calibrate(const T& reference, const I& prompt, const R
     if (detail::is_nan(result[i])) continue;
     const auto p = static_cast<Eigen::Index>(index(i));
     const auto row = table.row(p);
-    const auto scored = detail::count_scored("calibrate", row, p, policy);
+    const auto scored = detail::count_scored("calibrate", "reference", row, p, policy);
     const auto [below, tied] = detail::count(row, scored, result[i]);
     result[i] = static_cast<S>(rank(below, tied, scored));
   }
@@ -253,7 +254,8 @@ class calibration {
       : reference_(std::move(reference)), rank_(std::move(rank)), policy_(policy) {
     if constexpr (std::same_as<T, matrix<Scalar>>) {
       const auto& table = detail::rows_of(reference_);
-      for (Eigen::Index p = 0; p < table.rows(); ++p) detail::count_scored("calibration", table.row(p), p, policy_);
+      for (Eigen::Index p = 0; p < table.rows(); ++p)
+        detail::count_scored("calibration", "reference", table.row(p), p, policy_);
     }
   }
 

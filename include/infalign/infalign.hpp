@@ -20,4 +20,5 @@
 #include <infalign/tilted_policy.hpp>
 #include <infalign/token_batch.hpp>
 #include <infalign/transform.hpp>
+#include <infalign/unbiased.hpp>
 #include <infalign/win_rate.hpp>

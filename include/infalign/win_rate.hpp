@@ -2,17 +2,33 @@
 // Copyright (c) 2026 the infalign authors
 #pragma once
 
-#include <infalign/procedure.hpp>
+#include <infalign/calibration.hpp>
+#include <infalign/estimate.hpp>
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numeric>
 #include <vector>
 
-/// Win rates: how often what the aligned model shows beats what the reference model shows.
+/// Win rates: how often what the aligned model shows beats what the reference model shows,
+///
+///     W = P(r(Y) > r(Z)) + ½·P(r(Y) = r(Z)),   Y ~ T₁(policy), Z ~ T₂(reference).
 namespace infalign {
 
 namespace detail {
+
+/// W from below to above: told, at each level of reward that occurs, the chance that what the policy and the reference
+/// show is at most that.
+struct level_sum {
+  double win_rate = 0, policy = 0, reference = 0;
+
+  void operator()(double policy_at_most, double reference_at_most) {
+    win_rate += (policy_at_most - policy) * 0.5 * (reference + reference_at_most);
+    policy = policy_at_most;
+    reference = reference_at_most;
+  }
+};
 
 inline void check_probabilities(const char* what, const array<double>& p) {
   constexpr auto function = "exact_win_rate";
@@ -26,9 +42,9 @@ inline void check_probabilities(const char* what, const array<double>& p) {
 
 }  // namespace detail
 
-/// The inference-time win rate of a policy over a finite set of K responses to one prompt, exactly:
-///
-///     W = P(r(Y) > r(Z)) + ½·P(r(Y) = r(Z)),   Y ~ T₁(policy), Z ~ T₂(reference)
+// Of a known policy.
+
+/// The inference-time win rate of a policy over a finite set of K responses to one prompt, exactly.
 ///
 /// rewards, policy, reference: K each; the last two are probabilities over the same responses (to 1e-5, and
 /// normalised). In [0, 1]; ½ where policy and procedures are the same. Accuracy: 1e-14 a response. Cost: K log K.
@@ -52,8 +68,8 @@ double exact_win_rate(const R& rewards, const P& policy, const Q& reference, con
   std::iota(order.begin(), order.end(), Eigen::Index{0});
   std::sort(order.begin(), order.end(), [&](Eigen::Index a, Eigen::Index b) { return r[a] < r[b]; });
 
-  // Up the distinct rewards: what is shown has a reward of at most the k-th with probability G(F).
-  double win_rate = 0, policy_cdf = 0, reference_cdf = 0, shown = 0, reference_shown = 0;
+  detail::level_sum sum;
+  double policy_cdf = 0, reference_cdf = 0;
   for (std::size_t k = 0; k < order.size();) {
     const double level = r[order[k]];
     for (; k < order.size() && r[order[k]] == level; ++k) {
@@ -61,19 +77,172 @@ double exact_win_rate(const R& rewards, const P& policy, const Q& reference, con
       reference_cdf += q[order[k]];
     }
     const bool top = k == order.size();
-    const double next = policy_procedure.cdf(top ? 1.0 : std::min(policy_cdf, 1.0));
-    const double reference_next = reference_procedure.cdf(top ? 1.0 : std::min(reference_cdf, 1.0));
-    win_rate += (next - shown) * 0.5 * (reference_shown + reference_next);
-    shown = next;
-    reference_shown = reference_next;
+    sum(policy_procedure.cdf(top ? 1.0 : std::min(policy_cdf, 1.0)),
+        reference_procedure.cdf(top ? 1.0 : std::min(reference_cdf, 1.0)));
   }
-  return win_rate;
+  return sum.win_rate;
 }
 
 /// The same where policy and reference are used with one procedure.
 template <vector_expression R, vector_expression P, vector_expression Q, procedure T>
 double exact_win_rate(const R& rewards, const P& policy, const Q& reference, const T& both) {
   return exact_win_rate(rewards, policy, reference, both, both);
+}
+
+// From samples.
+
+namespace detail {
+
+/// How many of M policy rewards and of K reference rewards are at most a level, for each level of reward that occurs.
+struct level {
+  Eigen::Index policy, reference;
+};
+
+/// The scored of a row, sorted.
+template <real_scalar S>
+void sorted_row(const char* function, const char* whose, Eigen::Map<const array<S>> row, Eigen::Index p,
+                unscored policy, std::vector<S>& result) {
+  count_scored(function, whose, row, p, policy);
+  result.clear();
+  for (Eigen::Index k = 0; k < row.size(); ++k)
+    if (!is_nan(row[k])) result.push_back(row[k]);
+  std::sort(result.begin(), result.end());
+}
+
+/// Calls f(p, levels of prompt p) for each prompt.
+template <reference_rewards A, reference_rewards B, class F>
+void for_each_prompt(const char* function, const A& policy, const B& reference, unscored unscored_policy, F f) {
+  using S = typename A::Scalar;
+  static_assert(std::same_as<S, typename B::Scalar>,
+                "infalign::win_rate: policy and reference rewards must have the same scalar type (a float "
+                "does not tie with the double it came from): cast one of them");
+  decltype(auto) of_policy = rows_of(policy);
+  decltype(auto) of_reference = rows_of(reference);
+  check_size(function, "rows of reference rewards, one for each of the policy's", of_policy.rows(),
+             of_reference.rows());
+  std::vector<S> y, z;
+  std::vector<level> levels;
+  for (Eigen::Index p = 0; p < of_policy.rows(); ++p) {
+    sorted_row<S>(function, "policy", of_policy.row(p), p, unscored_policy, y);
+    sorted_row<S>(function, "reference", of_reference.row(p), p, unscored_policy, z);
+    levels.clear();
+    for (auto i = y.begin(), j = z.begin(); i != y.end() || j != z.end();) {
+      const S reward = j == z.end() || (i != y.end() && *i < *j) ? *i : *j;
+      while (i != y.end() && *i == reward) ++i;
+      while (j != z.end() && *j == reward) ++j;
+      levels.push_back({i - y.begin(), j - z.begin()});
+    }
+    f(p, levels);
+  }
+}
+
+/// `sample_cdf` of a procedure at every count of responses below, worked out once for each size of sample.
+template <sample_procedure T>
+class sample_cdfs {
+ public:
+  sample_cdfs(const char* function, T t) : function_(function), procedure_(std::move(t)) {}
+
+  const array<double>& of(Eigen::Index count, Eigen::Index p) {
+    array<double>& cdf = tables_[count];
+    if (cdf.size() == 0) {
+      const Eigen::Index needed = procedure_.sample_size();
+      if (count < needed)
+        fail(function_, text("at least ", needed, " scored responses to each prompt for this procedure"),
+             text(count, " at row ", p));
+      cdf = array<double>::NullaryExpr(count + 1,
+                                       [&](Eigen::Index below) { return procedure_.sample_cdf(below, count); });
+    }
+    return cdf;
+  }
+
+ private:
+  const char* function_;
+  T procedure_;
+  std::map<Eigen::Index, array<double>> tables_;
+};
+
+/// The unbiased estimate of one prompt's win rate: the share of the pairs of sets that the two procedures could draw
+/// which the policy wins.
+inline double sample_win_rate(const std::vector<level>& levels, const array<double>& policy_cdf,
+                              const array<double>& reference_cdf) {
+  level_sum sum;
+  for (const auto [policy, reference] : levels) sum(policy_cdf[policy], reference_cdf[reference]);
+  return sum.win_rate;
+}
+
+}  // namespace detail
+
+/// The inference-time win rate on each prompt, estimated without bias from M rewards of the policy's responses and K of
+/// the reference's: the share, among all pairs of sets that the procedures could draw from them, of those that the
+/// policy wins, ties ½. (For best-of-n the i-th smallest of M is shown with probability C(i − 1, n − 1)/C(M, n).) A
+/// reference that calibrated the rewards that were trained on must not be used here: the policy has learnt its sampling
+/// errors, and would seem better than it is.
+///
+/// policy: P × M; reference: P × K; or any `reference_table`, so that M and K may differ by prompt. The procedures
+/// default to be the same. Returns P numbers in [0, 1]. Cost: (M + K)·log(M + K) a prompt. NaN: an error, or with
+/// `unscored::carry` left out. Throws where the rows differ in number, and where a prompt has fewer scored responses
+/// than its procedure draws.
+template <reference_rewards A, reference_rewards B, sample_procedure T1, sample_procedure T2>
+array<double> win_rates(const A& policy, const B& reference, const T1& policy_procedure, const T2& reference_procedure,
+                        unscored unscored_policy = unscored::error) {
+  detail::sample_cdfs<T1> of_policy("win_rates", policy_procedure);
+  detail::sample_cdfs<T2> of_reference("win_rates", reference_procedure);
+  std::vector<double> result;
+  detail::for_each_prompt("win_rates", policy, reference, unscored_policy,
+                          [&](Eigen::Index p, const std::vector<detail::level>& levels) {
+                            result.push_back(detail::sample_win_rate(levels, of_policy.of(levels.back().policy, p),
+                                                                     of_reference.of(levels.back().reference, p)));
+                          });
+  return Eigen::Map<const array<double>>(result.data(), static_cast<Eigen::Index>(result.size()));
+}
+template <reference_rewards A, reference_rewards B, sample_procedure T>
+array<double> win_rates(const A& policy, const B& reference, const T& both,
+                        unscored unscored_policy = unscored::error) {
+  return win_rates(policy, reference, both, both, unscored_policy);
+}
+
+/// The mean of `win_rates` over prompts, with its standard error and 95 % interval. Two policies on the same prompts
+/// are compared by the mean of their difference: mean_over_prompts(win_rates(a, …) − win_rates(b, …)).
+///
+///     const estimate w = win_rate(policy_rewards, reference_rewards, best_of{4});
+///     w.mean, w.standard_error, w.low, w.high
+template <reference_rewards A, reference_rewards B, sample_procedure T1, sample_procedure T2>
+estimate win_rate(const A& policy, const B& reference, const T1& policy_procedure, const T2& reference_procedure,
+                  unscored unscored_policy = unscored::error) {
+  return mean_over_prompts(win_rates(policy, reference, policy_procedure, reference_procedure, unscored_policy));
+}
+template <reference_rewards A, reference_rewards B, sample_procedure T>
+estimate win_rate(const A& policy, const B& reference, const T& both, unscored unscored_policy = unscored::error) {
+  return win_rate(policy, reference, both, both, unscored_policy);
+}
+
+/// The win rate against n: element n − 1 is `win_rate` with T{n} for both, for n from 1 to the least M or K of any
+/// prompt, in one pass that sorts each prompt's rewards once.
+///
+///     const auto curve = win_rate_curve<best_of>(policy_rewards, reference_rewards);      // or worst_of
+template <sample_procedure T, reference_rewards A, reference_rewards B>
+requires requires(int n) {
+  T{n};
+}
+std::vector<estimate> win_rate_curve(const A& policy, const B& reference, unscored unscored_policy = unscored::error) {
+  std::vector<std::vector<double>> of_n;  // by n − 1, then by prompt
+  std::vector<detail::sample_cdfs<T>> cdfs;
+  detail::for_each_prompt("win_rate_curve", policy, reference, unscored_policy,
+                          [&](Eigen::Index p, const std::vector<detail::level>& levels) {
+                            const auto [M, K] = levels.back();
+                            const auto most = static_cast<std::size_t>(std::min(M, K));
+                            if (p == 0) of_n.resize(most);
+                            if (most < of_n.size()) of_n.resize(most);
+                            while (cdfs.size() < of_n.size())
+                              cdfs.emplace_back("win_rate_curve", T{static_cast<int>(cdfs.size()) + 1});
+                            for (std::size_t n = 0; n < of_n.size(); ++n)
+                              of_n[n].push_back(detail::sample_win_rate(levels, cdfs[n].of(M, p), cdfs[n].of(K, p)));
+                          });
+  if (of_n.empty()) detail::fail("win_rate_curve", "at least one prompt", "none");
+  std::vector<estimate> result;
+  for (const auto& values : of_n)
+    result.push_back(mean_over_prompts(Eigen::Map<const array<double>>(values.data(), std::ssize(values))));
+  return result;
 }
 
 }  // namespace infalign
