@@ -385,7 +385,8 @@ TEMPLATE_TEST_CASE("Strictly increasing maps of the rewards change nothing, bit 
   check([&](S x) { return ladder[static_cast<std::size_t>(x * 8 + 40)]; });
 }
 
-// Kolmogorov and Smirnov: for n = 250 rewards against K = 2000, sup|F − F₀|·sqrt(nK/(n + K)) is below 1.63 in 99 of 100.
+// Kolmogorov and Smirnov: for n = 250 rewards against K = 2000, sup|F − F₀|·sqrt(nK/(n + K)) is below 1.63 in 99 of
+// 100.
 TEMPLATE_TEST_CASE("Under the reference policy the calibrated reward is uniform, whatever the distribution", "", float,
                    double) {
   using S = TestType;

@@ -127,7 +127,8 @@ TEST_CASE("KL and win rate depend on neither the reward nor the model: any fine 
       rewards[k] = reward();
     }
     reference /= reference.sum();
-    // The calibrated reward in full: the reference's mid-rank CDF. Its error is of the order of the largest probability, about 0.01.
+    // The calibrated reward in full: the reference's mid-rank CDF. Its error is of the order of the largest
+    // probability, about 0.01.
     array<double> u(K);
     for (Eigen::Index k = 0; k < K; ++k)
       u[k] =

@@ -12,8 +12,8 @@
 // The numbers of other trainers, setting by setting: TRL (July 2026), OpenRLHF (August 2026), verl (January 2026).
 //
 // The expected numbers were computed apart from this library, in double precision, from the formulas quoted below, and
-// the derivatives by complex steps, with whatever a trainer detaches held constant. Notation: ρ = π/π_old of a token,
-// δ = log π − log π_ref, r the reward, m the mask, B responses, s a sample standard deviation; Σ is over the tokens of a
+// the derivatives by complex steps, with whatever a trainer detaches held constant. Notation: ρ = π/π_old of a token, δ
+// = log π − log π_ref, r the reward, m the mask, B responses, s a sample standard deviation; Σ is over the tokens of a
 // response where m = 1 unless it says otherwise; clip(x, a, b) = min(max(x, a), b).
 //
 // What the trainers add against a division by zero is left out where it vanishes in their float32: 1e-8 to the length

@@ -7,6 +7,7 @@
 #include <infalign/best_exponential.hpp>
 #include <infalign/calibration.hpp>
 #include <infalign/core.hpp>
+#include <infalign/estimate.hpp>
 #include <infalign/groups.hpp>
 #include <infalign/kl.hpp>
 #include <infalign/kl_controller.hpp>

@@ -20,9 +20,9 @@
 /// | `k3_loss` | that of the forward KL, β·KL(π_ref ‖ π_θ) |
 /// | `k2_token_loss`, `k3_token_loss` | each token's own term of the above, without its effect on later ones |
 ///
-/// k1 as a loss is not offered: its gradient is zero in expectation, so it regularises nothing. In the reward δ is taken of
-/// the current π_θ and held constant. Off-policy a KL loss is weighted by π_θ/π_old, held constant, of the response or
-/// of the token as the loss is; without that weight it would be a divergence to what π_old says.
+/// k1 as a loss is not offered: its gradient is zero in expectation, so it regularises nothing. In the reward δ is
+/// taken of the current π_θ and held constant. Off-policy a KL loss is weighted by π_θ/π_old, held constant, of the
+/// response or of the token as the loss is; without that weight it would be a divergence to what π_old says.
 namespace infalign {
 
 /// Where a KL term enters the step.

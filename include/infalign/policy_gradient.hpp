@@ -25,8 +25,8 @@ namespace infalign {
 ///     out.loss, out.gradient, out.metrics
 ///
 /// Parts: the KL term, the baseline, the surrogate, the aggregation. With `no_kl`, `k1_in_reward`, `k1_reward_to_go` or
-/// `k2_loss`, `no_baseline` or `leave_one_out`, `reinforce` (the default) and `sequence_mean_of_token_sums` (the default)
-/// the mean of −gradient over batches sampled from π_θ is exactly ∇J.
+/// `k2_loss`, `no_baseline` or `leave_one_out`, `reinforce` (the default) and `sequence_mean_of_token_sums` (the
+/// default) the mean of −gradient over batches sampled from π_θ is exactly ∇J.
 ///
 /// Throws for shapes that do not fit, log-probabilities that are not finite where the mask is 1, a mask of other than 0
 /// and 1, an infinite reward, and NaN unless it is carried; then such a response has gradient 0 and no effect on the

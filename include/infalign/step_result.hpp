@@ -7,7 +7,8 @@
 /// What a policy-gradient step returns, and how the shards of a data-parallel batch come to the same.
 namespace infalign {
 
-/// What a step reports, over the scored responses and the tokens that count; of all shards, where `reduce` adds them up.
+/// What a step reports, over the scored responses and the tokens that count; of all shards, where `reduce` adds them
+/// up.
 struct step_metrics {
   /// How many there were.
   double sequences = 0, tokens = 0;

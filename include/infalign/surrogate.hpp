@@ -85,7 +85,8 @@ struct clipped_surrogate {
 /// PPO's clip, on the ratio of each token.
 using ppo_clip = clipped_surrogate<ratio_of::token>;
 /// The same on the ratio of the whole response, as RLOO trainers do. Without clipping (low = 1, high large) it is
-/// unbiased off-policy, for the baselines that are so on-policy; but `max_at_n` and its kin take their rivals from π_old.
+/// unbiased off-policy, for the baselines that are so on-policy; but `max_at_n` and its kin take their rivals from
+/// π_old.
 using sequence_clip = clipped_surrogate<ratio_of::sequence>;
 /// The same on the geometric mean of the token ratios. (GSPO: Zheng et al., arXiv:2507.18071.)
 using gspo_clip = clipped_surrogate<ratio_of::sequence_geometric_mean>;

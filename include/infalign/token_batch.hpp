@@ -67,8 +67,9 @@ struct token_batch {
   matrix_view<S> behavior_log_probabilities = {};
   /// log-probabilities as the sampling engine gave them, where they differ from π_old's in precision. Optional.
   matrix_view<S> sampler_log_probabilities = {};
-  /// With a sampler, each term of the loss, of the KL too, is weighted by min(π_old/π_sampler, this), held constant: of the
-  /// token for terms of a token, of the whole response (the product, capped once) for terms of a response. Finite and above 0.
+  /// With a sampler, each term of the loss, of the KL too, is weighted by min(π_old/π_sampler, this), held constant: of
+  /// the token for terms of a token, of the whole response (the product, capped once) for terms of a response. Finite
+  /// and above 0.
   double sampler_weight_cap = 2;
 };
 
