@@ -1,27 +1,35 @@
 // SPDX-License-Identifier: MIT
-// reward_study FILE.jsonl: what calibrating and transforming would gain on your own rewards, before any training.
+// reward_study FILE.jsonl [K]: what calibrating and transforming would gain on your own rewards, before any training.
 //
 // Each line is {"prompt": ..., "rewards": [...]}, the rewards of the reference policy's responses to one prompt, as
 // many as there are. For each reward (raw, z-scored per prompt, calibrated, calibrated and exponentially transformed)
 // the policy that maximises it under a KL term is known in closed form: each response's probability is proportional to
 // exp(reward / beta). The table gives its exact win rate against the reference policy, averaged over the prompts, with
 // beta chosen so that the mean KL is as given: "-" where no beta reaches it.
+//
+// With K, rewards are calibrated from K of each prompt's responses at random (8 draws a prompt), and still judged on all of
+// them; then there are columns for two more transforms, and for the unbiased form of each ("-" where K is too small).
+#include "finite_policy.hpp"
+
 #include <infalign/infalign.hpp>
 
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
+#include <functional>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <random>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace {
 
-using infalign::array;
-using rows = std::vector<array<double>>;  // one for each prompt
+using namespace infalign;
 
 rows read(std::istream& in, const std::string& name) {
   rows result;
@@ -59,62 +67,71 @@ array<double> z_score(const array<double>& r) {
   return centred / std::sqrt(centred.square().mean());
 }
 
-/// The policy that is proportional to exp(scores / beta), and its KL to the uniform one.
-struct softmax {
-  array<double> policy;
-  double kl;
-
-  softmax(const array<double>& scores, double beta) {
-    // In halves, so that no difference overflows; and e^-700 is nothing, but finite.
-    const array<double> x = ((scores / 2 - scores.maxCoeff() / 2) / (beta / 2)).max(-700.0);
-    policy = x.exp();
-    const double sum = policy.sum();
-    policy /= sum;
-    kl = std::log(static_cast<double>(scores.size()) / sum) + (policy * x).sum();
-  }
+/// A column of the table: a name, the scores that the policy maximises given reference rewards and all rewards of a
+/// prompt, and the fewest reference rewards that it needs.
+struct column {
+  std::string name;
+  std::function<array<double>(const array<double>& reference, const array<double>& rewards)> score;
+  Eigen::Index least = 1;
 };
 
-double mean_kl(const rows& scores, double beta) {
-  double sum = 0;
-  for (const auto& s : scores) sum += softmax(s, beta).kl;
-  return sum / static_cast<double>(scores.size());
+template <class Rank, class Phi>
+column shaped(const std::string& name, Rank rank, Phi phi, Eigen::Index least = 1) {
+  return {name,
+          [rank, phi](const array<double>& reference, const array<double>& rewards) -> array<double> {
+            const calibration calibrated{matrix<double>(reference.transpose()), rank};
+            return (calibrated | phi)(rewards.transpose()).row(0);
+          },
+          least};
 }
 
-/// The beta at which the mean KL is as given, where there is one: bisection on log beta over all that a double can
-/// hold.
-std::optional<double> beta_at(const rows& scores, double kl) {
-  double low = std::log(std::numeric_limits<double>::min()), high = std::log(std::numeric_limits<double>::max());
-  if (mean_kl(scores, std::exp(low)) <= kl + 1e-9) return std::nullopt;
-  for (int i = 0; i < 50; ++i) {
-    const double middle = (low + high) / 2;
-    (mean_kl(scores, std::exp(middle)) > kl ? low : high) = middle;
-  }
-  return std::exp(high);
+/// Raw, z-scored, calibrated and exponential rewards; where calibration has a sample of the references only, also others,
+/// and next to each its unbiased form. N: of best-of-N or worst-of-N, which the procedure is. 2N − 1 is the power that
+/// is best at a small KL: u^(2N−1), or 1 − (1 − u)^(2N−1).
+template <class Procedure>
+std::vector<column> columns(int N, double t, bool sampled) {
+  const Procedure once{N}, small_kl{2 * N - 1};
+  std::vector<column> result{{"raw", [](const array<double>&, const array<double>& r) { return r; }},
+                             {"zscore", [](const array<double>&, const array<double>& r) { return z_score(r); }},
+                             shaped("calibrated", mid_rank{}, identity{}),
+                             shaped("exponential", mid_rank{}, exponential{t})};
+  if (!sampled) return result;
+  const unbiased_exponential unbiased{t};
+  const auto power = [small_kl](double u) { return small_kl.cdf(u); };
+  result.push_back(shaped("unbiased_exponential", unbiased, identity{}, unbiased.smallest_count()));
+  result.push_back(shaped("power", mid_rank{}, power));
+  result.push_back(shaped("unbiased_power", unbiased_win_probability{small_kl}, identity{}, 2 * N - 1));
+  result.push_back(shaped("win_probability", win_probability{once}, identity{}));
+  result.push_back(shaped("unbiased_win_probability", unbiased_win_probability{once}, identity{}, N));
+  return result;
 }
 
-template <infalign::procedure Procedure>
-void report(const char* name, const Procedure& procedure, double t, const rows& rewards) {
-  rows z, calibrated, exponential;
+/// The rewards to calibrate from: all, or K of each prompt's at random.
+array<double> references(const array<double>& rewards, Eigen::Index K, std::mt19937& random) {
+  if (K == 0) return rewards;
+  array<double> r = rewards;
+  for (Eigen::Index k = 0; k < K; ++k)
+    std::swap(r[k], r[k + static_cast<Eigen::Index>(random() % static_cast<unsigned>(r.size() - k))]);
+  return r.head(K);
+}
+
+template <class Procedure>
+void report(const char* name, const Procedure& procedure, const std::vector<column>& columns, const rows& rewards,
+            Eigen::Index K) {
+  std::vector<rows> scores(columns.size());
+  std::mt19937 random(1);
   for (const auto& r : rewards) {
-    z.push_back(z_score(r));
-    calibrated.push_back(infalign::calibrate(r.transpose(), r.transpose()).row(0));
-    exponential.push_back(infalign::transform(calibrated.back(), infalign::exponential{.t = t}));
+    const array<double> reference = references(r, K, random);
+    for (std::size_t c = 0; c < columns.size(); ++c)
+      if (K == 0 || K >= columns[c].least) scores[c].push_back(columns[c].score(reference, r));
   }
   for (const double kl : {0.25, 0.5, 1.0}) {
     std::printf("%-10s %4.2f", name, kl);
-    for (const rows* scores : std::vector<const rows*>{&rewards, &z, &calibrated, &exponential}) {
-      if (const auto beta = beta_at(*scores, kl)) {
-        double sum = 0;
-        for (std::size_t p = 0; p < rewards.size(); ++p) {
-          const auto reference =
-              array<double>::Constant(rewards[p].size(), 1.0 / static_cast<double>(rewards[p].size()));
-          sum += infalign::exact_win_rate(rewards[p], softmax((*scores)[p], *beta).policy, reference, procedure);
-        }
-        std::printf(" %6.4f", sum / static_cast<double>(rewards.size()));
-      } else {
+    for (const auto& s : scores)
+      if (const auto beta = s.empty() ? std::nullopt : beta_at(s, kl))
+        std::printf(" %6.4f", mean_win_rate(rewards, s, *beta, procedure));
+      else
         std::printf(" %6s", "-");
-      }
-    }
     std::printf("\n");
   }
 }
@@ -122,8 +139,9 @@ void report(const char* name, const Procedure& procedure, double t, const rows& 
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 2) {
-    std::fprintf(stderr, "usage: reward_study FILE.jsonl   (- for standard input)\n");
+  const int K = argc == 3 ? std::atoi(argv[2]) : 0;
+  if (argc < 2 || argc > 3 || (argc == 3 && K < 1)) {
+    std::fprintf(stderr, "usage: reward_study FILE.jsonl [K]   (- for standard input)\n");
     return 2;
   }
   try {
@@ -133,11 +151,21 @@ int main(int argc, char** argv) {
       file.open(name);
       if (!file) throw std::runtime_error(name + ": cannot be opened");
     }
-    const rows rewards = read(name == "-" ? std::cin : file, name);
-    std::printf("procedure kl raw zscore calibrated exponential\n");
-    report("plain", infalign::plain_sampling{}, 10, rewards);
-    report("best-of-4", infalign::best_of{4}, 10, rewards);
-    report("worst-of-4", infalign::worst_of{4}, -10, rewards);
+    const rows once = read(name == "-" ? std::cin : file, name);
+    rows rewards;
+    for (int repeat = 0; repeat < (K > 0 ? 8 : 1); ++repeat) rewards.insert(rewards.end(), once.begin(), once.end());
+    for (std::size_t p = 0; p < once.size(); ++p)
+      if (once[p].size() < K)
+        throw std::runtime_error(name + ": prompt " + std::to_string(p + 1) + " has " + std::to_string(once[p].size()) +
+                                 " rewards, fewer than K = " + std::to_string(K));
+    const auto plain = columns<best_of>(1, 10, K > 0), best = columns<best_of>(4, 10, K > 0),
+               worst = columns<worst_of>(4, -10, K > 0);
+    std::printf("procedure kl");
+    for (const auto& c : plain) std::printf(" %s", c.name.c_str());
+    std::printf("\n");
+    report("plain", plain_sampling{}, plain, rewards, K);
+    report("best-of-4", best_of{4}, best, rewards, K);
+    report("worst-of-4", worst_of{4}, worst, rewards, K);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "reward_study: %s\n", error.what());
     return 1;

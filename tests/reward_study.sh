@@ -74,6 +74,22 @@ for name in "$folder/none.jsonl" "$folder"; do
   grep -qF "$name: cannot be" "$folder/error" || fail "no word on $name"
 done
 
+# Calibrated from K of the rewards: from all of them nothing changes; the further columns; too few to draw from.
+seven='{"rewards": [0.5, 3, -1, 9, 2, 2.5, 4]}'
+[ "$(echo "$seven" | "$study" - 7 | cut -c -43 | tail -n +2)" = "$(echo "$seven" | "$study" - | tail -n +2)" ] || fail "K of all"
+echo "$seven" | "$study" - 7 | head -n 1 | grep -qx 'procedure kl raw zscore calibrated exponential unbiased_exponential power unbiased_power win_probability unbiased_win_probability' ||
+  fail "the header with K"
+echo "$seven" | "$study" - 7 | awk '/^plain/ && !($5 == $8 && $8 == $9 && $9 == $10 && $10 == $11 && $7 == "-") { exit 1 }' ||
+  fail "for one sample every power and win probability is the calibrated reward"
+echo "$seven" | "$study" - 6 | awk '/^best-of-4/ && $9 != "-" { exit 1 }' || fail "u^7 without bias needs 7"
+printf '{"rewards": [1, 2, 3]}\n{"rewards": [1, 2]}\n' | "$study" - 3 2>"$folder/error" && fail "K above a prompt's rewards"
+grep -qF -- "-: prompt 2 has 2 rewards, fewer than K = 3" "$folder/error" || fail "K above a prompt's rewards: $(cat "$folder/error")"
+for k in 0 -1 x; do
+  status=0
+  "$study" "$folder/small.jsonl" $k 2>"$folder/error" || status=$?
+  [ $status -eq 2 ] || fail "K = $k: exit code $status"
+done
+
 # Real rewards: a judge model's preferences for 56 models' responses to 505 prompts (AlpacaEval 2), where they are at hand.
 data=${ALPACAEVAL2_PREFERENCES:-$(dirname "$0")/../../shared/data/alpacaeval2_preferences.jsonl}
 if [ -e "$data" ]; then
@@ -85,6 +101,8 @@ best-of-4 1.00 0.8814 0.8799 0.8740 0.9271
 worst-of-4 0.25 0.6209 0.6042 0.7843 0.8557
 worst-of-4 0.50 0.6837 0.6597 0.8856 0.9473
 worst-of-4 1.00 0.7843 0.7558 0.9742 0.9925' 0.0002 || fail "real rewards"
+  # Few references lose some of it, never the order: at K = 32 calibrating and transforming is ahead of raw and z-scored rewards.
+  head -n 100 "$data" | "$study" - 32 | awk '/of-4/ && !($6 > $3 + 0.01 && $6 > $4 + 0.01) { print; bad = 1 } END { exit bad }' || fail "real rewards, K = 32"
 else
   echo "real rewards: not at hand, so not checked"
 fi
