@@ -2,8 +2,8 @@
 // reference_samples: how many reference samples K does calibration need?
 //
 // 200 prompts of 500 responses each (a policy's rewards, their calibrated rewards evenly spread) are calibrated from K
-// of them drawn at random; the policy that training on the transformed reward ends in is known in closed form, and so is
-// its exact win rate over all 500.
+// of them drawn at random; the policy that training on the transformed reward ends in is known in closed form, and so
+// is its exact win rate over all 500.
 //
 //  1. bias: the mean of e^{tĈ} and of Ĉ^m over the draws, relative to e^{tC} and C^m, and of their unbiased forms.
 //  2. loss: by how much the win rate at KL 0.5 falls short of that of the exact C. One beta for all prompts, chosen

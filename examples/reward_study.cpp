@@ -7,19 +7,19 @@
 // exp(reward / beta). The table gives its exact win rate against the reference policy, averaged over the prompts, with
 // beta chosen so that the mean KL is as given: "-" where no beta reaches it.
 //
-// With K, rewards are calibrated from K of each prompt's responses at random (8 draws a prompt), and still judged on all of
-// them; then there are columns for two more transforms, and for the unbiased form of each ("-" where K is too small).
+// With K, rewards are calibrated from K of each prompt's responses at random (8 draws a prompt), and still judged on
+// all of them; then there are columns for two more transforms, and for the unbiased form of each ("-" where K is too
+// small).
 #include "finite_policy.hpp"
 
 #include <infalign/infalign.hpp>
+#include <infalign/jsonl.hpp>
 
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <functional>
 #include <iostream>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <random>
 #include <stdexcept>
@@ -30,35 +30,6 @@
 namespace {
 
 using namespace infalign;
-
-rows read(std::istream& in, const std::string& name) {
-  rows result;
-  std::string line;
-  for (int number = 1; std::getline(in, line); ++number) {
-    const auto fail = [&](const std::string& why) {
-      throw std::runtime_error(name + ":" + std::to_string(number) + ": " + why);
-    };
-    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    try {
-      const auto object = nlohmann::json::parse(line);
-      if (!object.is_object() || !object.contains("rewards")) fail("expected an object with the key \"rewards\"");
-      const auto& rewards = object["rewards"];
-      if (!rewards.is_array() || rewards.empty()) fail("expected \"rewards\" to be a list of at least one number");
-      array<double> row(static_cast<Eigen::Index>(rewards.size()));
-      for (std::size_t k = 0; k < rewards.size(); ++k) {
-        if (!rewards[k].is_number())
-          fail("expected a number at rewards[" + std::to_string(k) + "], got " + rewards[k].dump());
-        row[static_cast<Eigen::Index>(k)] = rewards[k].get<double>();
-      }
-      result.push_back(std::move(row));
-    } catch (const nlohmann::json::exception& error) {
-      fail(std::string("not JSON: ") + error.what());
-    }
-  }
-  if (in.bad()) throw std::runtime_error(name + ": cannot be read");
-  if (result.empty()) throw std::runtime_error(name + ": no lines of rewards");
-  return result;
-}
 
 array<double> z_score(const array<double>& r) {
   if ((r == r[0]).all()) return array<double>::Zero(r.size());
@@ -85,9 +56,9 @@ column shaped(const std::string& name, Rank rank, Phi phi, Eigen::Index least = 
           least};
 }
 
-/// Raw, z-scored, calibrated and exponential rewards; where calibration has a sample of the references only, also others,
-/// and next to each its unbiased form. N: of best-of-N or worst-of-N, which the procedure is. 2N − 1 is the power that
-/// is best at a small KL: u^(2N−1), or 1 − (1 − u)^(2N−1).
+/// Raw, z-scored, calibrated and exponential rewards; where calibration has a sample of the references only, also
+/// others, and next to each its unbiased form. N: of best-of-N or worst-of-N, which the procedure is. 2N − 1 is the
+/// power that is best at a small KL: u^(2N−1), or 1 − (1 − u)^(2N−1).
 template <class Procedure>
 std::vector<column> columns(int N, double t, bool sampled) {
   const Procedure once{N}, small_kl{2 * N - 1};
@@ -146,13 +117,9 @@ int main(int argc, char** argv) {
   }
   try {
     const std::string name = argv[1];
-    std::ifstream file;
-    if (name != "-") {
-      file.open(name);
-      if (!file) throw std::runtime_error(name + ": cannot be opened");
-    }
-    const rows once = read(name == "-" ? std::cin : file, name);
-    rows rewards;
+    const auto log = name == "-" ? read_jsonl(std::cin, name) : read_jsonl(name);
+    rows once, rewards;
+    for (Eigen::Index p = 0; p < log.rewards.rows(); ++p) once.push_back(log.rewards.row(p));
     for (int repeat = 0; repeat < (K > 0 ? 8 : 1); ++repeat) rewards.insert(rewards.end(), once.begin(), once.end());
     for (std::size_t p = 0; p < once.size(); ++p)
       if (once[p].size() < K)

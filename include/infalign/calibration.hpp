@@ -2,9 +2,9 @@
 // Copyright (c) 2026 the infalign authors
 #pragma once
 
+#include <infalign/counting.hpp>
 #include <infalign/groups.hpp>
 #include <infalign/procedure.hpp>
-#include <infalign/reference.hpp>
 
 #include <utility>
 
@@ -72,59 +72,32 @@ struct win_probability {
 static_assert(rank_functor<win_probability<best_of>>);
 static_assert(rank_functor<mid_rank> && rank_functor<strict_rank> && rank_functor<weak_rank> && rank_functor<add_one>);
 
-namespace detail {
-
-/// #{z < r} and #{z = r} in one row of reference rewards.
-struct counts {
-  Eigen::Index below = 0, tied = 0;
-};
-
-/// scored: how many of the row are not NaN. Where all are, nothing need be known of NaN; where not, each is asked,
-/// because under -ffast-math a compiler may take r < z for z ≥ r turned round, which a NaN answers wrongly.
-template <real_scalar S>
-counts count(Eigen::Map<const array<S>> row, Eigen::Index scored, S reward) {
-  bits_of<S> below = 0, tied = 0;  // counters as wide as a reward, so that compilers can vectorise
-  if (scored == row.size()) {
-    for (Eigen::Index k = 0; k < row.size(); ++k) {
-      below += row[k] < reward;
-      tied += row[k] == reward;
-    }
-  } else {
-    for (Eigen::Index k = 0; k < row.size(); ++k) {
-      const bool number = !is_nan(row[k]);
-      below += number & (row[k] < reward);
-      tied += number & (row[k] == reward);
-    }
-  }
-  return {static_cast<Eigen::Index>(below), static_cast<Eigen::Index>(tied)};
-}
-
-/// How many rewards of row p of a table are scored. Throws where one is not, unless NaN is to be left out, and where
-/// none is.
-template <real_scalar S>
-Eigen::Index count_scored(const char* function, const char* whose, Eigen::Map<const array<S>> row, Eigen::Index p,
-                          unscored policy) {
-  Eigen::Index scored = 0;
-  for (Eigen::Index k = 0; k < row.size(); ++k) scored += !is_nan(row[k]);
-  if (scored < row.size() && policy == unscored::error) {
-    Eigen::Index k = 0;
-    while (!is_nan(row[k])) ++k;
-    fail(function, text(whose, " rewards that are numbers"), text("NaN", at(p, k)));
-  }
-  if (scored == 0) fail(function, text("at least one ", whose, " reward for each prompt"), text("none at row ", p));
-  return scored;
-}
-
-template <class R, class T>
-void check_scalars() {
-  static_assert(std::same_as<typename R::Scalar, typename T::Scalar>,
-                "infalign::calibrate: reference and rewards must have the same scalar type (a float does not tie with "
-                "the double it came from): cast one of them");
-}
-
-}  // namespace detail
-
 // Calibration.
+
+/// `calibrate` into the caller's buffer, P × M or B: nothing is allocated. `result` may be the rewards themselves. When
+/// it throws, the buffer holds anything.
+template <reference_rewards T, array_expression R, rank_functor Rank = mid_rank>
+void calibrate_into(row_major_buffer<typename R::Scalar> result, const T& reference, const R& rewards,
+                    const Rank& rank = {}, unscored policy = unscored::error) {
+  detail::check_scalars<T, R>();
+  detail::check_result("calibrate_into", result, rewards.rows(), rewards.cols());
+  result = detail::as_array(rewards);
+  detail::count_rows("calibrate", reference, result, policy,
+                     [&](auto& reward, Eigen::Index, detail::counts c, Eigen::Index scored) {
+                       reward = static_cast<typename R::Scalar>(rank(c.below, c.tied, scored));
+                     });
+}
+template <reference_rewards T, prompt_index I, vector_expression R, rank_functor Rank = mid_rank>
+void calibrate_into(Eigen::Ref<array<typename R::Scalar>> result, const T& reference, const I& prompt, const R& rewards,
+                    const Rank& rank = {}, unscored policy = unscored::error) {
+  detail::check_scalars<T, R>();
+  detail::check_result("calibrate_into", result, rewards.size(), 1);
+  result = detail::as_column(rewards);
+  detail::count_flat("calibrate", reference, prompt, result, policy,
+                     [&](auto& reward, Eigen::Index, detail::counts c, Eigen::Index scored) {
+                       reward = static_cast<typename R::Scalar>(rank(c.below, c.tied, scored));
+                     });
+}
 
 /// Calibrates M responses to each of P prompts: result(p, m) = rank of rewards(p, m) among row p of the reference.
 ///
@@ -135,54 +108,20 @@ void check_scalars() {
 template <reference_rewards T, array_expression R, rank_functor Rank = mid_rank>
 matrix<typename R::Scalar> calibrate(const T& reference, const R& rewards, const Rank& rank = {},
                                      unscored policy = unscored::error) {
-  detail::check_scalars<T, R>();
-  using S = typename R::Scalar;
-  decltype(auto) table = detail::rows_of(reference);
-  if (rewards.rows() != table.rows())
-    detail::fail("calibrate", detail::text(table.rows(), " rows of rewards, one for each row of the reference"),
-                 detail::text(rewards.rows()));
-  matrix<S> result = detail::as_array(rewards);
-  detail::check_scored("calibrate", result.data(), result.size(), result.cols(), policy);
-  for (Eigen::Index p = 0; p < result.rows(); ++p) {
-    const auto row = table.row(p);
-    const auto scored = detail::count_scored("calibrate", "reference", row, p, policy);
-    for (Eigen::Index m = 0; m < result.cols(); ++m) {
-      S& reward = result(p, m);
-      if (detail::is_nan(reward)) continue;
-      const auto [below, tied] = detail::count(row, scored, reward);
-      reward = static_cast<S>(rank(below, tied, scored));
-    }
-  }
+  matrix<typename R::Scalar> result(rewards.rows(), rewards.cols());
+  calibrate_into(result, reference, rewards, rank, policy);
   return result;
 }
 
 /// Calibrates a flat batch: result[i] = rank of rewards[i] among row prompt[i] of the reference.
 ///
-/// prompt: B indices in [0, P), in any order, each as often as it occurs. rewards: B. Returns B. Otherwise as above;
-/// throws too where an index is out of range.
+/// prompt: B indices in [0, P), in any order, each as often as it occurs; neighbours of one prompt cost less. rewards:
+/// B. Returns B. Otherwise as above; throws too where an index is out of range.
 template <reference_rewards T, prompt_index I, vector_expression R, rank_functor Rank = mid_rank>
 array<typename R::Scalar> calibrate(const T& reference, const I& prompt, const R& rewards, const Rank& rank = {},
                                     unscored policy = unscored::error) {
-  detail::check_scalars<T, R>();
-  using S = typename R::Scalar;
-  decltype(auto) table = detail::rows_of(reference);
-  detail::check_size("calibrate", "prompt indices, one for each reward", rewards.size(),
-                     static_cast<Eigen::Index>(prompt.size()));
-  array<S> result = detail::as_column(rewards);
-  const auto index = [&](Eigen::Index i) { return prompt[static_cast<decltype(prompt.size())>(i)]; };
-  for (Eigen::Index i = 0; i < result.size(); ++i)
-    if (std::cmp_less(index(i), 0) || std::cmp_greater_equal(index(i), table.rows()))
-      detail::fail("calibrate", detail::text("prompt indices from 0 to ", table.rows() - 1),
-                   detail::text(index(i), detail::at(i)));
-  detail::check_scored("calibrate", result.data(), result.size(), 0, policy);
-  for (Eigen::Index i = 0; i < result.size(); ++i) {
-    if (detail::is_nan(result[i])) continue;
-    const auto p = static_cast<Eigen::Index>(index(i));
-    const auto row = table.row(p);
-    const auto scored = detail::count_scored("calibrate", "reference", row, p, policy);
-    const auto [below, tied] = detail::count(row, scored, result[i]);
-    result[i] = static_cast<S>(rank(below, tied, scored));
-  }
+  array<typename R::Scalar> result(rewards.size());
+  calibrate_into(result, reference, prompt, rewards, rank, policy);
   return result;
 }
 
@@ -193,19 +132,18 @@ template <real_scalar S, rank_functor Rank>
 void leave_one_out_ranks(S* rewards, const groups& g, const Rank& rank, unscored policy) {
   constexpr auto function = "calibrate_leave_one_out";
   check_scored(function, rewards, g.size(), g.columns(), policy);
-  g.apply(rewards, rewards, nan<S>,
-          [&](Eigen::Map<const array<S>> group, Eigen::Map<array<S>> ranks, Eigen::Index first) {
-            if (group.size() < 2) {
-              if (policy == unscored::error)
-                fail(function, "at least 2 responses to each prompt", text("1", place(first, g.columns())));
-              ranks[0] = nan<S>;
-              return;
-            }
-            for (Eigen::Index i = 0; i < group.size(); ++i) {
-              const auto [below, tied] = count(group, group.size(), group[i]);
-              ranks[i] = static_cast<S>(rank(below, tied - 1, group.size() - 1));
-            }
-          });
+  g.apply(
+      rewards, rewards, nan<S>, [&](Eigen::Map<const array<S>> group, Eigen::Map<array<S>> ranks, Eigen::Index first) {
+        if (group.size() < 2) {
+          if (policy == unscored::error)
+            fail(function, "at least 2 responses to each prompt", text("1", place(first, g.columns())));
+          ranks[0] = nan<S>;
+          return;
+        }
+        count_each(group.data(), group.size(), group.size(), group.data(), group.size(), [&](Eigen::Index i, counts c) {
+          ranks[i] = static_cast<S>(rank(c.below, c.tied - 1, group.size() - 1));
+        });
+      });
 }
 
 }  // namespace detail

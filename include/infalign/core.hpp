@@ -38,6 +38,10 @@ using matrix = Eigen::Array<S, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 template <real_scalar S>
 using array = Eigen::Array<S, Eigen::Dynamic, 1>;
 
+/// Where results are written: a `matrix`, or an `Eigen::Map` of a row-major buffer, or whole rows of either.
+template <real_scalar S>
+using row_major_buffer = Eigen::Ref<matrix<S>>;
+
 namespace detail {
 template <class D>
 void take_dense(const Eigen::DenseBase<D>&);
@@ -124,6 +128,13 @@ inline std::string at(Eigen::Index row, Eigen::Index column) {
 
 inline void check_size(const char* function, const char* what, Eigen::Index expected, Eigen::Index got) {
   if (expected != got) fail(function, text(expected, " ", what), text(got));
+}
+
+/// Throws unless a result's buffer has the shape of what is written there.
+template <class Buffer>
+void check_result(const char* function, const Buffer& result, Eigen::Index rows, Eigen::Index columns) {
+  if (result.rows() != rows || result.cols() != columns)
+    fail(function, text("a result of ", rows, " x ", columns), text(result.rows(), " x ", result.cols()));
 }
 
 /// Throws unless x is finite and above zero: the rule for every weight, scale and tolerance.

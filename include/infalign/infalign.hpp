@@ -7,6 +7,8 @@
 #include <infalign/best_exponential.hpp>
 #include <infalign/calibration.hpp>
 #include <infalign/core.hpp>
+#include <infalign/counting.hpp>
+#include <infalign/drift.hpp>
 #include <infalign/estimate.hpp>
 #include <infalign/groups.hpp>
 #include <infalign/kl.hpp>
@@ -15,6 +17,7 @@
 #include <infalign/optimal_transform.hpp>
 #include <infalign/policy_gradient.hpp>
 #include <infalign/procedure.hpp>
+#include <infalign/prompt_keys.hpp>
 #include <infalign/reference.hpp>
 #include <infalign/step_result.hpp>
 #include <infalign/surrogate.hpp>

@@ -15,11 +15,19 @@
 namespace infalign {
 
 /// A transform: a function from a calibrated reward to the reward that is trained on. It may have a member `check(S)`,
-/// called once for a batch of scalar S before its first value, to refuse its own parameters.
+/// called once for a batch of scalar S before its first value, to refuse its own parameters; and a member `many`, from
+/// a fixed-size Eigen array to one of the same size, for vectorised work: it gives the same bits as number by number.
 template <class F>
 concept reward_transform = !array_expression<F> && requires(const F& phi, double u) {
   { phi(u) } -> std::convertible_to<double>;
 };
+
+namespace detail {
+/// Numbers that fill so many cache lines, hence whole vector registers: what Eigen computes with them does not depend
+/// on where in a batch a number stands.
+template <real_scalar S, int Lines>
+using lines = Eigen::Array<S, Lines * 64 / static_cast<int>(sizeof(S)), 1>;
+}  // namespace detail
 
 /// Φ(u) = u: the optimum for plain sampling (N = 1).
 struct identity {
@@ -61,8 +69,14 @@ struct exponential {
   template <real_scalar S>
   S operator()(S u) const {
     check(u);
-    const S e = std::exp(static_cast<S>(t) * u);
-    return t > 0 ? e : -e;
+    const detail::lines<S, 1> y = many(detail::lines<S, 1>::Constant(u));
+    return y[0];
+  }
+
+  template <class U>
+  auto many(const Eigen::ArrayBase<U>& u) const {
+    using S = typename U::Scalar;
+    return static_cast<S>(t > 0 ? 1 : -1) * (static_cast<S>(t) * u.derived()).exp();
   }
 };
 
@@ -161,17 +175,69 @@ void check_transform(const F& phi) {
   if constexpr (requires { phi.check(S{}); }) phi.check(S{});
 }
 
-/// Replaces each scored value by Φ of it. NaN stays NaN.
+/// Whether a transform is to be fed with [0, 1] only.
+enum class domain { any, calibrated };
+
+/// Φ of one value, if it is scored. NaN stays NaN, or throws.
 template <real_scalar S, reward_transform F>
-void apply_transform(S* values, Eigen::Index size, Eigen::Index columns, const F& phi) {
-  check_transform<S>(phi);
-  for (Eigen::Index i = 0; i < size; ++i) {
-    const S u = values[i];
-    if (is_nan(u)) continue;
-    values[i] = static_cast<S>(phi(u));
-    if (!is_finite(values[i]))
-      fail("transform", "a finite value of the transform", text(values[i], " for ", u, place(i, columns)));
+S transformed(S u, const F& phi, domain takes, unscored policy, Eigen::Index i, Eigen::Index columns) {
+  if (is_nan(u)) {
+    if (policy == unscored::error) fail("transform", "rewards that are numbers", text("NaN", place(i, columns)));
+    return u;
   }
+  if (takes == domain::calibrated && (u < 0 || u > 1))
+    fail("transform", "calibrated rewards in [0, 1]", text(u, place(i, columns)));
+  const S y = static_cast<S>(phi(u));
+  if (!is_finite(y)) fail("transform", "a finite value of the transform", text(y, " for ", u, place(i, columns)));
+  return y;
+}
+
+/// A block of values at once. False where one of them is not in order; a finite sum has no NaN in it.
+template <class U, class Y, class F>
+bool transform_block(const U& u, Y& y, const F& phi, domain takes) {
+  y = phi.many(u);
+  return is_finite(y.sum()) && is_finite(u.sum()) && (takes == domain::any || (u * (1 - u)).minCoeff() >= 0);
+}
+
+/// out[i] = Φ(in[i]), which may be the same buffer.
+template <real_scalar S, reward_transform F>
+void apply_transform(const S* in, S* out, Eigen::Index size, Eigen::Index columns, const F& phi, domain takes,
+                     unscored policy) {
+  check_transform<S>(phi);
+  Eigen::Index i = 0;
+  const auto one_by_one = [&](Eigen::Index end) {
+    for (; i < end; ++i) out[i] = transformed(in[i], phi, takes, policy, i, columns);
+  };
+  if constexpr (requires(lines<S, 4> u) { phi.many(u); }) {
+    using block = lines<S, 4>;
+    block y;
+    while (i + y.size() <= size) {
+      if (transform_block(Eigen::Map<const block>(in + i), y, phi, takes)) {
+        Eigen::Map<block>(out + i) = y;
+        i += y.size();
+      } else {
+        one_by_one(i + y.size());
+      }
+    }
+  }
+  one_by_one(size);
+}
+
+/// out = Φ(u), read in place where u lies there as it will lie in `out`.
+template <array_expression U, class Out, reward_transform F>
+void apply_transform(const U& u, Out& out, const F& phi, unscored policy) {
+  using S = typename U::Scalar;
+  const Eigen::Index columns = vector_expression<U> ? 0 : out.cols();
+  const S* in = out.data();
+  if constexpr (requires { u.data(); })
+    if (u.innerStride() == 1 && (vector_expression<U> || (U::IsRowMajor && u.outerStride() == u.cols()))) in = u.data();
+  if (in == out.data()) {
+    if constexpr (vector_expression<U>)
+      out = as_column(u);
+    else
+      out = as_array(u);
+  }
+  apply_transform(in, out.data(), out.size(), columns, phi, domain::calibrated, policy);
 }
 
 }  // namespace detail
@@ -182,15 +248,28 @@ void apply_transform(S* values, Eigen::Index size, Eigen::Index columns, const F
 /// u is outside [0, 1] (a reward that was not calibrated) and where Φ(u) is not finite (a logarithm at 0).
 template <array_expression U, reward_transform F>
 detail::batch_like<U> transform(const U& u, const F& phi, unscored policy = unscored::error) {
-  detail::batch_like<U> result = detail::evaluated(u);
-  const Eigen::Index columns = vector_expression<U> ? 0 : result.cols();
-  detail::check_scored("transform", result.data(), result.size(), columns, policy);
-  for (Eigen::Index i = 0; i < result.size(); ++i)
-    if (result.data()[i] < 0 || result.data()[i] > 1)
-      detail::fail("transform", "calibrated rewards in [0, 1]",
-                   detail::text(result.data()[i], detail::place(i, columns)));
-  detail::apply_transform(result.data(), result.size(), columns, phi);
+  detail::batch_like<U> result;
+  if constexpr (vector_expression<U>)
+    result.resize(u.size());
+  else
+    result.resize(u.rows(), u.cols());
+  detail::apply_transform(u, result, phi, policy);
   return result;
+}
+
+/// `transform` into the caller's buffer, P × M or B, which may be u itself: nothing is allocated. When it throws, the
+/// buffer holds anything.
+template <array_expression U, reward_transform F>
+requires(!vector_expression<U>) void transform_into(row_major_buffer<typename U::Scalar> result, const U& u,
+                                                    const F& phi, unscored policy = unscored::error) {
+  detail::check_result("transform_into", result, u.rows(), u.cols());
+  detail::apply_transform(u, result, phi, policy);
+}
+template <vector_expression U, reward_transform F>
+void transform_into(Eigen::Ref<array<typename U::Scalar>> result, const U& u, const F& phi,
+                    unscored policy = unscored::error) {
+  detail::check_result("transform_into", result, u.size(), 1);
+  detail::apply_transform(u, result, phi, policy);
 }
 
 // Composition: calibration | transform | transform …
@@ -240,8 +319,9 @@ class reward_shaping {
   requires std::invocable<const Calibration&, const Batch&...>
   auto operator()(const Batch&... batch) const {
     auto values = calibration_(batch...);
-    detail::apply_transform(values.data(), values.size(), vector_expression<decltype(values)> ? 0 : values.cols(),
-                            phi_);
+    detail::apply_transform(values.data(), values.data(), values.size(),
+                            vector_expression<decltype(values)> ? 0 : values.cols(), phi_, detail::domain::any,
+                            unscored::carry);
     return values;
   }
 

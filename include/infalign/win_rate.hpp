@@ -2,8 +2,9 @@
 // Copyright (c) 2026 the infalign authors
 #pragma once
 
-#include <infalign/calibration.hpp>
+#include <infalign/counting.hpp>
 #include <infalign/estimate.hpp>
+#include <infalign/procedure.hpp>
 
 #include <algorithm>
 #include <cmath>

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 the infalign authors
+#pragma once
+
+#include <infalign/reference.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstring>
+#include <utility>
+
+/// Counting: how many reference rewards of its prompt a reward is above, and how many it ties with. All that is known
+/// of a reward's place comes from these two counts.
+///
+/// A count needs no sort: it is a few nanoseconds for a row of 128. Several responses to one prompt are counted
+/// together, each in its own lane of a vector register, so that the row is read once and nothing is summed over lanes.
+namespace infalign {
+
+namespace detail {
+
+/// #{z < r} and #{z = r} in one row of reference rewards.
+struct counts {
+  Eigen::Index below = 0, tied = 0;
+};
+
+/// How many rewards are counted together: 8 floats or 4 doubles.
+template <real_scalar S>
+inline constexpr int lanes = static_cast<int>(32 / sizeof(S));
+
+/// #{z < r} and #{z ≤ r} for each of them.
+template <real_scalar S>
+struct lane_counts {
+  std::conditional_t<sizeof(S) == 4, std::int32_t, std::int64_t> below[lanes<S>], at_most[lanes<S>];
+};
+
+#if defined(__GNUC__)
+// The compilers' vector types: they need no flags and no intrinsics, and are as wide as the registers that the flags
+// allow.
+#if defined(__AVX2__)
+inline constexpr std::size_t register_bytes = 32;
+#else
+inline constexpr std::size_t register_bytes = 16;
+#endif
+template <real_scalar S>
+struct vector_of {
+  static constexpr int size = static_cast<int>(register_bytes / sizeof(S));
+  using counter = std::conditional_t<sizeof(S) == 4, std::int32_t, std::int64_t>;
+  typedef S numbers __attribute__((vector_size(register_bytes)));
+  typedef counter counters __attribute__((vector_size(register_bytes)));
+};
+
+/// A register of rewards, and one each of their counts.
+template <real_scalar S>
+struct counting_register {
+  using numbers = typename vector_of<S>::numbers;
+  using counters = typename vector_of<S>::counters;
+  numbers rewards;
+  counters below{}, at_most{};
+
+  explicit counting_register(const S* r) { std::memcpy(&rewards, r, sizeof rewards); }
+  void operator()(numbers x) {
+    below -= x < rewards;  // true is −1
+    at_most -= x <= rewards;
+  }
+  void store(lane_counts<S>& result, int first) const {
+    std::memcpy(result.below + first, &below, sizeof below);
+    std::memcpy(result.at_most + first, &at_most, sizeof at_most);
+  }
+};
+
+/// The counts of `lanes` rewards in one row of numbers. Not inlined, where g++ 12 would keep the counters in memory.
+template <real_scalar S>
+[[gnu::noinline]] void count_lanes(const S* row, Eigen::Index K, const S* rewards, lane_counts<S>& result) {
+  constexpr int size = vector_of<S>::size;
+  constexpr typename vector_of<S>::numbers zero{};
+  counting_register<S> a(rewards);
+  if constexpr (size == lanes<S>) {
+    for (Eigen::Index k = 0; k < K; ++k) a(row[k] - zero);
+  } else {  // two registers, by name: compilers keep an array of them in memory
+    counting_register<S> b(rewards + size);
+    for (Eigen::Index k = 0; k < K; ++k) {
+      const auto x = row[k] - zero;
+      a(x);
+      b(x);
+    }
+    b.store(result, size);
+  }
+  a.store(result, 0);
+}
+
+/// The counts of one reward in one row of numbers, the row in the lanes.
+template <real_scalar S>
+counts count_one(const S* row, Eigen::Index K, S reward) {
+  using vector = vector_of<S>;
+  typename vector::counters below{}, at_most{};
+  Eigen::Index k = 0, sum_below = 0, sum_at_most = 0;
+  for (; k + vector::size <= K; k += vector::size) {
+    typename vector::numbers x;
+    std::memcpy(&x, row + k, sizeof x);
+    below -= x < reward;
+    at_most -= x <= reward;
+  }
+  for (int j = 0; j < vector::size; ++j) {
+    sum_below += below[j];
+    sum_at_most += at_most[j];
+  }
+  for (; k < K; ++k) {
+    sum_below += row[k] < reward;
+    sum_at_most += row[k] <= reward;
+  }
+  return {sum_below, sum_at_most - sum_below};
+}
+#else
+template <real_scalar S>
+counts count_one(const S* row, Eigen::Index K, S reward) {
+  bits_of<S> below = 0, at_most = 0;  // as wide as a reward, so that compilers can vectorise
+  for (Eigen::Index k = 0; k < K; ++k) {
+    below += row[k] < reward;
+    at_most += row[k] <= reward;
+  }
+  return {static_cast<Eigen::Index>(below), static_cast<Eigen::Index>(at_most - below)};
+}
+
+template <real_scalar S>
+void count_lanes(const S* row, Eigen::Index K, const S* rewards, lane_counts<S>& result) {
+  for (int j = 0; j < lanes<S>; ++j) {
+    const auto [below, tied] = count_one(row, K, rewards[j]);
+    result.below[j] = static_cast<bits_of<S>>(below), result.at_most[j] = static_cast<bits_of<S>>(below + tied);
+  }
+}
+#endif
+
+/// How many rows, or responses of a flat batch, ahead of counting memory is asked for: the more, the more of it is on
+/// its way at a time.
+inline constexpr Eigen::Index rows_ahead = 4;
+
+/// Asks for a row that will be counted in soon.
+template <real_scalar S>
+void prefetch(Eigen::Map<const array<S>> row) {
+#if defined(__GNUC__)
+  constexpr Eigen::Index line = 64 / sizeof(S);
+  for (Eigen::Index k = 0; k < row.size(); k += line) __builtin_prefetch(row.data() + k);
+#else
+  static_cast<void>(row);
+#endif
+}
+
+/// The counts of one reward in a row with unscored rewards. Each is asked, because under -ffast-math a compiler may
+/// take r < z for z ≥ r turned round, which a NaN answers wrongly.
+template <real_scalar S>
+counts count_scored_of(const S* row, Eigen::Index K, S reward) {
+  counts c;
+  for (Eigen::Index k = 0; k < K; ++k) {
+    const bool number = !is_nan(row[k]);
+    c.below += number & (row[k] < reward);
+    c.tied += number & (row[k] == reward);
+  }
+  return c;
+}
+
+/// How many rewards of row p of a table are scored. Throws where one is not, unless NaN is to be left out, and where
+/// none is.
+template <real_scalar S>
+Eigen::Index count_scored(const char* function, const char* whose, Eigen::Map<const array<S>> row, Eigen::Index p,
+                          unscored policy) {
+  // A finite sum has no NaN in it, and costs least.
+  if (row.size() > 0 && is_finite(row.sum())) return row.size();
+  Eigen::Index scored = 0;
+  for (Eigen::Index k = 0; k < row.size(); ++k) scored += !is_nan(row[k]);
+  if (scored < row.size() && policy == unscored::error) {
+    Eigen::Index k = 0;
+    while (!is_nan(row[k])) ++k;
+    fail(function, text(whose, " rewards that are numbers"), text("NaN", at(p, k)));
+  }
+  if (scored == 0) fail(function, text("at least one ", whose, " reward for each prompt"), text("none at row ", p));
+  return scored;
+}
+
+/// Calls f(i, counts) for each scored one of `size` rewards, with its counts in a row of K of which `scored` are
+/// numbers. The reward i is not looked at after that, so f may write there.
+template <real_scalar S, class F>
+void count_each(const S* row, Eigen::Index K, Eigen::Index scored, const S* rewards, Eigen::Index size, const F& f) {
+  const auto one_by_one = [&](Eigen::Index i, const auto& count) {
+    for (; i < size; ++i)
+      if (!is_nan(rewards[i])) f(i, count(row, K, rewards[i]));
+  };
+  if (scored < K) return one_by_one(0, count_scored_of<S>);
+  S r[lanes<S>] = {};
+  lane_counts<S> c;
+  Eigen::Index i = 0;
+  while (size - i > lanes<S> / 2) {
+    const int used = static_cast<int>(std::min<Eigen::Index>(size - i, lanes<S>));
+    std::copy_n(rewards + i, used, r);
+    count_lanes(row, K, r, c);
+    for (int j = 0; j < used; ++j, ++i)
+      if (!is_nan(r[j])) f(i, counts{c.below[j], c.at_most[j] - c.below[j]});
+  }
+  one_by_one(i, count_one<S>);
+}
+
+template <class R, class T>
+void check_scalars() {
+  static_assert(std::same_as<typename R::Scalar, typename T::Scalar>,
+                "infalign: reference and rewards must have the same scalar type (a float does not tie with "
+                "the double it came from): cast one of them");
+}
+
+/// Calls f(reward, p, counts, scored) for each scored one of P × M rewards, with its counts in row p of the table, of
+/// which `scored` are numbers. f may write to the reward. Throws what every function that ranks rewards in a table
+/// throws.
+template <reference_rewards T, class Rewards, class F>
+void count_rows(const char* function, const T& reference, Rewards& rewards, unscored policy, const F& f) {
+  using S = typename T::Scalar;
+  decltype(auto) table = rows_of(reference);
+  if (rewards.rows() != table.rows())
+    fail(function, text(table.rows(), " rows of rewards, one for each row of the reference"), text(rewards.rows()));
+  const auto row_of = [&](Eigen::Index p) { return rewards.data() + p * rewards.outerStride(); };
+  for (Eigen::Index p = 0; p < rewards.rows() && policy == unscored::error; ++p)
+    for (Eigen::Index m = 0; m < rewards.cols(); ++m)
+      if (is_nan(row_of(p)[m])) fail(function, "rewards that are numbers", text("NaN", at(p, m)));
+  for (Eigen::Index p = 0; p < rewards.rows(); ++p) {
+    if (p + rows_ahead < rewards.rows()) prefetch<S>(table.row(p + rows_ahead));
+    const auto row = table.row(p);
+    const auto scored = count_scored(function, "reference", row, p, policy);
+    count_each(row.data(), row.size(), scored, row_of(p), rewards.cols(),
+               [&](Eigen::Index m, counts c) { f(row_of(p)[m], p, c, scored); });
+  }
+}
+
+/// The same for a flat batch, whose reward i is ranked in row prompt[i]. Neighbours with one prompt are counted
+/// together.
+template <reference_rewards T, prompt_index I, class Rewards, class F>
+void count_flat(const char* function, const T& reference, const I& prompt, Rewards& rewards, unscored policy,
+                const F& f) {
+  using S = typename T::Scalar;
+  decltype(auto) table = rows_of(reference);
+  check_size(function, "prompt indices, one for each reward", rewards.size(), static_cast<Eigen::Index>(prompt.size()));
+  const auto index = [&](Eigen::Index i) { return prompt[static_cast<decltype(prompt.size())>(i)]; };
+  for (Eigen::Index i = 0; i < rewards.size(); ++i)
+    if (std::cmp_less(index(i), 0) || std::cmp_greater_equal(index(i), table.rows()))
+      fail(function, text("prompt indices from 0 to ", table.rows() - 1), text(index(i), at(i)));
+  check_scored(function, rewards.data(), rewards.size(), 0, policy);
+  for (Eigen::Index first = 0, end = 0; first < rewards.size(); first = end) {
+    while (end < rewards.size() && index(end) == index(first)) ++end;
+    if (end + rows_ahead < rewards.size()) prefetch<S>(table.row(static_cast<Eigen::Index>(index(end + rows_ahead))));
+    const auto p = static_cast<Eigen::Index>(index(first));
+    auto* const run = rewards.data() + first;
+    if (std::all_of(run, rewards.data() + end, [](auto r) { return is_nan(r); })) continue;
+    const auto row = table.row(p);
+    const auto scored = count_scored(function, "reference", row, p, policy);
+    count_each(row.data(), row.size(), scored, run, end - first,
+               [&](Eigen::Index i, counts c) { f(run[i], p, c, scored); });
+  }
+}
+
+}  // namespace detail
+}  // namespace infalign

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+#include "catch.hpp"
+
+#include <infalign/counting.hpp>
+
+#include <limits>
+#include <random>
+#include <vector>
+
+using namespace infalign;
+using Eigen::Index;
+
+namespace {
+
+/// Every pair compared, one by one.
+template <real_scalar S>
+detail::counts one_by_one(const array<S>& row, S reward) {
+  detail::counts c;
+  for (const S z : row) {
+    c.below += !std::isnan(z) && z < reward;
+    c.tied += !std::isnan(z) && z == reward;
+  }
+  return c;
+}
+
+template <real_scalar S>
+S any_reward(std::mt19937& random, bool with_nan) {
+  constexpr S inf = std::numeric_limits<S>::infinity(), most = std::numeric_limits<S>::max(),
+              least = std::numeric_limits<S>::denorm_min();
+  const S special[] = {0, -S{0}, 1, -1, inf, -inf, most, -most, least, -least, std::numeric_limits<S>::quiet_NaN()};
+  const unsigned kind = random() % 40;
+  if (kind < 10) return special[kind];
+  if (kind == 10 && with_nan) return special[10];
+  return static_cast<S>(static_cast<int>(random() % 21)) / 4 - 2;
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("Counts are those of every pair compared", "", float, double) {
+  using S = TestType;
+  std::mt19937 random(1);
+  int wrong = 0, seen = 0;
+  for (Index K = 1; K <= 70; ++K)
+    for (Index M : {0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 17, 40})
+      for (const bool with_nan : {false, true}) {
+        array<S> row = array<S>::NullaryExpr(K, [&] { return any_reward<S>(random, with_nan); });
+        row[K - 1] = 1;
+        const array<S> rewards = array<S>::NullaryExpr(M, [&] { return any_reward<S>(random, with_nan); });
+        Index scored = 0;
+        for (const S z : row) scored += !std::isnan(z);
+        std::vector<int> times(static_cast<std::size_t>(M), 0);
+        detail::count_each(row.data(), K, scored, rewards.data(), M, [&](Index i, detail::counts c) {
+          const auto truth = one_by_one(row, rewards[i]);
+          wrong += c.below != truth.below || c.tied != truth.tied;
+          ++times[static_cast<std::size_t>(i)];
+          ++seen;
+        });
+        for (Index i = 0; i < M; ++i) wrong += times[static_cast<std::size_t>(i)] != (std::isnan(rewards[i]) ? 0 : 1);
+      }
+  CHECK(wrong == 0);
+  CHECK(seen > 20000);
+}
+
+TEMPLATE_TEST_CASE("Scored rewards are counted, whatever they sum to", "", float, double) {
+  using S = TestType;
+  constexpr S inf = std::numeric_limits<S>::infinity(), most = std::numeric_limits<S>::max(),
+              nan = std::numeric_limits<S>::quiet_NaN();
+  const auto scored = [](const array<S>& row, unscored policy) {
+    return detail::count_scored("count", "reference", Eigen::Map<const array<S>>(row.data(), row.size()), 7, policy);
+  };
+  for (Index K = 1; K <= 40; ++K) {
+    CHECK(scored(array<S>::Constant(K, most), unscored::error) == K);  // the sum overflows
+    CHECK(scored(array<S>::Constant(K, inf), unscored::error) == K);
+    array<S> row = array<S>::Constant(K, inf);
+    row[K / 2] = -inf;  // the sum is NaN
+    CHECK(scored(row, unscored::error) == K);
+    row[K - 1] = nan;
+    CHECK(error_of([&] { scored(row, unscored::error); }) ==
+          "count: expected reference rewards that are numbers, got NaN at row 7, column " + std::to_string(K - 1));
+    if (K > 1) CHECK(scored(row, unscored::carry) == K - 1);
+  }
+  const std::string none = "count: expected at least one reference reward for each prompt, got none at row 7";
+  CHECK(error_of([&] { scored(array<S>(0), unscored::error); }) == none);
+  CHECK(error_of([&] { scored(array<S>::Constant(9, nan), unscored::carry); }) == none);
+}
