@@ -419,3 +419,35 @@ TEMPLATE_TEST_CASE("The mean rank of the reference among itself is exactly one h
     CHECK((calibrate(z, z).rowwise().sum() == 32).all());
   }
 }
+
+TEMPLATE_TEST_CASE("Results into the caller's buffer", "", float, double) {
+  using S = TestType;
+  const matrix<S> reference{{1, 2, 3, 4}, {0, 0, 8, 8}}, rewards{{2, 9, 0}, {0, 4, 8}};
+  const matrix<S> expected = calibrate(reference, rewards);
+  matrix<S> result(2, 3);
+  calibrate_into(result, reference, rewards);
+  CHECK((result == expected).all());
+  result = rewards;
+  calibrate_into(result, reference, result);  // in place
+  CHECK((result == expected).all());
+  S buffer[6];
+  calibrate_into(Eigen::Map<matrix<S>>(buffer, 2, 3), reference, rewards.matrix(), add_one{});
+  CHECK((Eigen::Map<matrix<S>>(buffer, 2, 3) == calibrate(reference, rewards, add_one{})).all());
+  matrix<S> rows = matrix<S>::Zero(4, 3);
+  calibrate_into(rows.middleRows(1, 2), reference, rewards);
+  CHECK((rows.middleRows(1, 2) == expected).all());
+  CHECK((rows.row(0) == 0 && rows.row(3) == 0).all());
+
+  const std::vector<int> prompt{1, 0, 0, 1};
+  const array<S> flat{{0, 2, 9, 8}};
+  array<S> column(4);
+  calibrate_into(column, reference, prompt, flat);
+  CHECK((column == calibrate(reference, prompt, flat)).all());
+  calibrate_into(Eigen::Map<array<S>>(buffer, 4), reference, prompt, flat.transpose());
+  CHECK((Eigen::Map<array<S>>(buffer, 4) == column).all());
+
+  CHECK(error_of([&] { calibrate_into(rows, reference, rewards); }) ==
+        "calibrate_into: expected a result of 2 x 3, got 4 x 3");
+  CHECK(error_of([&] { calibrate_into(column.head(3), reference, prompt, flat); }) ==
+        "calibrate_into: expected a result of 4 x 1, got 3 x 1");
+}

@@ -353,3 +353,61 @@ TEMPLATE_TEST_CASE("A composition checks its parameters when it is made, a user'
   CHECK(transform_error<S>(identity{} | halved{3}) == "halved: by 2 only");
   CHECK(same((ranks | halved{2} | halved{2})(matrix<S>{{1.5, 3}}), matrix<S>{{0.125, 0.25}}));
 }
+
+TEMPLATE_TEST_CASE("Transformed into the caller's buffer, and in place", "", float, double) {
+  using S = TestType;
+  const auto check = [](const auto& phi) {
+    for (Index n : {0, 1, 15, 16, 63, 64, 65, 200}) {
+      const array<S> u = (array<S>::Random(n) + 1) / 2;
+      array<S> one_by_one(n), result(n);
+      for (Index i = 0; i < n; ++i) one_by_one[i] = phi(u[i]);
+      transform_into(result, u, phi);
+      CHECK(same(result, one_by_one));  // the same bits, wherever in a batch a number stands
+      CHECK(same(transform(u, phi), one_by_one));
+      result = u;
+      transform_into(result, result, phi);
+      CHECK(same(result, one_by_one));
+      if (n % 5 > 0) continue;
+      const matrix<S> square = u.reshaped(n / 5, 5);
+      matrix<S> out(n / 5, 5);
+      transform_into(out, square, phi);
+      CHECK(same(out, transform(square, phi)));
+      transform_into(Eigen::Map<matrix<S>>(result.data(), n / 5, 5), (square + S{0}).matrix(), phi);
+      CHECK(same(result, transform(Eigen::Map<const array<S>>(square.data(), n), phi)));
+    }
+  };
+  check(exponential{10});
+  check(exponential{-10});
+  check(normalized_exponential{10});
+  check(power{3});
+  check([](S u) { return u * u; });
+  array<S> three(3);
+  CHECK(error_of([&] { transform_into(three, array<S>::Zero(4), identity{}); }) ==
+        "transform_into: expected a result of 4 x 1, got 3 x 1");
+}
+
+// One number out of order among many that are worked on together.
+TEMPLATE_TEST_CASE("What is out of order is found anywhere in a batch", "", float, double) {
+  using S = TestType;
+  const S nan = std::numeric_limits<S>::quiet_NaN(), inf = std::numeric_limits<S>::infinity();
+  const exponential phi{10};
+  for (Index place = 0; place < 150; ++place) {
+    array<S> u = array<S>::Constant(150, S(0.25));
+    const auto error = [&](S x) {
+      u[place] = x;
+      return error_of([&] { transform(u, phi); });
+    };
+    const std::string at = " at index " + std::to_string(place),
+                      range = "transform: expected calibrated rewards in [0, 1], got ";
+    CHECK(error(nan) == "transform: expected rewards that are numbers, got NaN" + at);
+    CHECK(error(S(1.5)) == range + "1.5" + at);
+    CHECK(error(S(-0.5)) == range + "-0.5" + at);
+    CHECK(error(inf) == range + "inf" + at);
+    CHECK(error(-inf) == range + "-inf" + at);
+    CHECK(error(1) == "no error");
+    u[place] = nan;
+    const array<S> carried = transform(u, phi, unscored::carry);
+    CHECK(std::isnan(carried[place]));
+    CHECK(carried[(place + 1) % 150] == phi(S(0.25)));
+  }
+}

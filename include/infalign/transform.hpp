@@ -74,9 +74,12 @@ struct exponential {
   }
 
   template <class U>
-  auto many(const Eigen::ArrayBase<U>& u) const {
+  typename U::PlainObject many(const Eigen::ArrayBase<U>& u) const {
     using S = typename U::Scalar;
-    return static_cast<S>(t > 0 ? 1 : -1) * (static_cast<S>(t) * u.derived()).exp();
+    const S s = static_cast<S>(t), sign = t > 0 ? 1 : -1;
+    constexpr S safe = std::same_as<S, float> ? 80 : 700;  // Eigen's vectorised exponential overflows too early
+    if (std::abs(s) > safe) return u.derived().unaryExpr([s, sign](S x) { return sign * std::exp(s * x); });
+    return sign * (s * u.derived()).exp();
   }
 };
 
@@ -192,13 +195,6 @@ S transformed(S u, const F& phi, domain takes, unscored policy, Eigen::Index i, 
   return y;
 }
 
-/// A block of values at once. False where one of them is not in order; a finite sum has no NaN in it.
-template <class U, class Y, class F>
-bool transform_block(const U& u, Y& y, const F& phi, domain takes) {
-  y = phi.many(u);
-  return is_finite(y.sum()) && is_finite(u.sum()) && (takes == domain::any || (u * (1 - u)).minCoeff() >= 0);
-}
-
 /// out[i] = Φ(in[i]), which may be the same buffer.
 template <real_scalar S, reward_transform F>
 void apply_transform(const S* in, S* out, Eigen::Index size, Eigen::Index columns, const F& phi, domain takes,
@@ -210,13 +206,15 @@ void apply_transform(const S* in, S* out, Eigen::Index size, Eigen::Index column
   };
   if constexpr (requires(lines<S, 4> u) { phi.many(u); }) {
     using block = lines<S, 4>;
-    block y;
-    while (i + y.size() <= size) {
-      if (transform_block(Eigen::Map<const block>(in + i), y, phi, takes)) {
+    while (i + block::SizeAtCompileTime <= size) {
+      const Eigen::Map<const block> u(in + i);
+      const block y = phi.many(u);
+      // A finite sum has no NaN in it. What is out of order is told number by number.
+      if (is_finite(y.sum()) && is_finite(u.sum()) && (takes == domain::any || (u * (1 - u)).minCoeff() >= 0)) {
         Eigen::Map<block>(out + i) = y;
-        i += y.size();
+        i += block::SizeAtCompileTime;
       } else {
-        one_by_one(i + y.size());
+        one_by_one(i + block::SizeAtCompileTime);
       }
     }
   }
@@ -229,7 +227,7 @@ void apply_transform(const U& u, Out& out, const F& phi, unscored policy) {
   using S = typename U::Scalar;
   const Eigen::Index columns = vector_expression<U> ? 0 : out.cols();
   const S* in = out.data();
-  if constexpr (requires { u.data(); })
+  if constexpr ((int(U::Flags) & Eigen::DirectAccessBit) != 0)
     if (u.innerStride() == 1 && (vector_expression<U> || (U::IsRowMajor && u.outerStride() == u.cols()))) in = u.data();
   if (in == out.data()) {
     if constexpr (vector_expression<U>)
