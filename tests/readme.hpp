@@ -3,14 +3,19 @@
 
 // What the README's fragments take as given.
 #include <infalign/infalign.hpp>
+#include <infalign/jsonl.hpp>
+#include <infalign/npy.hpp>
 
+#include <string>
 #include <vector>
 
 using namespace infalign;
 
 namespace given {
 extern const matrix<float> reference, rewards, now, before, mask, old, engine;
+extern const matrix<float> wide, policy_rewards, other_rewards, fresh_reference, log_probabilities, reference_log_probabilities;
 extern const array<float> flat;
+extern const std::vector<std::string> names;
 extern const std::vector<int> prompt;
 extern const std::vector<std::vector<float>> lists;
 extern const float* const buffer;
