@@ -7,7 +7,7 @@
 #include <infalign/kl.hpp>
 #include <infalign/step_result.hpp>
 #include <infalign/surrogate.hpp>
-#include <infalign/token_batch.hpp>
+#include <infalign/token_block.hpp>
 
 #include <utility>
 #include <vector>
@@ -96,21 +96,27 @@ class policy_gradient {
   /// to the sampler.
   struct sequence {
     double tokens = 0, delta = 0, log_ratio = 0, correction = 0;
+
+    template <real_scalar S>
+    void add(const detail::token_block<S>& block) {
+      delta += static_cast<double>(block.delta.sum());
+      log_ratio += static_cast<double>(block.log_ratio.sum());
+      correction += static_cast<double>(block.correction.sum());
+    }
   };
 
-  /// One token: where it counts, the same log-ratios.
-  template <real_scalar S>
-  struct token {
-    S log_probability, delta = 0, log_ratio = 0, correction = 0;
-  };
+  /// Whether a token's term depends on what its whole response sums to. If not, a batch is read once.
+  static constexpr bool needs_sums = by_sequence || KL::place == kl_place::reward ||
+                                     KL::place == kl_place::reward_to_go || KL::place == kl_place::sequence_loss;
 
   template <real_scalar S, class Mask, class Reduce>
   step_result<S> run(const token_batch<S, Mask>& batch, const S* rewards, const groups& g, const Reduce& reduce) const {
     check(batch, g.size());
     detail::check_trainable(name, rewards, g.size(), g.columns(), policy_);
     const auto B = g.size();
-    step_result<S> result{0, matrix<S>::Zero(B, batch.log_probabilities.cols()), {}};
+    step_result<S> result{0, matrix<S>(B, batch.log_probabilities.cols()), {}};
     auto& metrics = result.metrics;
+    const detail::token_reader<S, Mask> reader(name, batch);
 
     // First pass: what each response sums to. An unscored one is not looked at.
     std::vector<sequence> sequences(static_cast<std::size_t>(B));
@@ -120,12 +126,8 @@ class policy_gradient {
       advantages[i] = rewards[i];
       if (detail::is_nan(rewards[i])) continue;
       auto& s = sequences[static_cast<std::size_t>(i)];
-      for_each_token(batch, i, [&](Eigen::Index, const token<S>& k) {
-        s.tokens += 1;
-        s.delta += static_cast<double>(k.delta);
-        s.log_ratio += static_cast<double>(k.log_ratio);
-        s.correction += static_cast<double>(k.correction);
-      });
+      s.tokens = reader.tokens(i);
+      if constexpr (needs_sums) reader.for_each_block(i, [&](const auto& block) { s.add(block); });
       if constexpr (kl_through_baseline)
         advantages[i] = static_cast<S>(static_cast<double>(rewards[i]) - kl_.beta * s.delta);
       totals += array<double>{{1, s.tokens, static_cast<double>(rewards[i]), static_cast<double>(advantages[i])}};
@@ -160,26 +162,18 @@ class policy_gradient {
       sums_count
     };
     array<double> sum = array<double>::Zero(sums_count);
-    const auto note = [&](const auto& term) {
-      sum[ratio] += static_cast<double>(term.ratio);
-      sum[ratios] += 1;
-      sum[clipped_low] += term.clipped < 0;
-      sum[clipped_high] += term.clipped > 0;
-    };
     for (Eigen::Index i = 0; i < B; ++i) {
+      auto& s = sequences[static_cast<std::size_t>(i)];
+      if (s.tokens == 0) result.gradient.row(i).setZero();
       if (detail::is_nan(rewards[i])) continue;
-      const auto& s = sequences[static_cast<std::size_t>(i)];
       if constexpr (kl_after_baseline)
         advantages[i] = static_cast<S>(static_cast<double>(advantages[i]) - kl_.beta * s.delta);
       const double A = static_cast<double>(advantages[i]), deviation = static_cast<double>(rewards[i]) - mean_reward;
       sum[reward_squares] += deviation * deviation;
       sum[advantage] += A;
       sum[advantage_squares] += A * A;
-      sum[delta] += s.delta;
-      sum[log_ratio] += s.log_ratio;
       if (s.tokens == 0) continue;
 
-      const double weight = aggregation_.weight(s.tokens, size);
       double loss = 0, slope = 0;  // of the whole response; the slope is that of each of its tokens
       if constexpr (by_sequence) {
         const double share = Surrogate::ratio == ratio_of::sequence_geometric_mean ? 1 / s.tokens : 1;
@@ -187,7 +181,10 @@ class policy_gradient {
         const double correction = sampler_weight(batch, s.correction);
         loss += correction * term.loss;
         slope += correction * term.slope * share;
-        note(term);
+        sum[ratio] += term.ratio;
+        sum[ratios] += 1;
+        sum[clipped_low] += term.clipped < 0;
+        sum[clipped_high] += term.clipped > 0;
       }
       if constexpr (KL::place == kl_place::sequence_loss) {
         const auto term = kl_.estimate(s.delta);
@@ -196,30 +193,34 @@ class policy_gradient {
         loss += importance * term.value;
         slope += importance * term.slope;
       }
+      const double weight = aggregation_.weight(s.tokens, size);
       S so_far = 0;  // Σ δ over the tokens before this one, where the response is compared with others
-      for_each_token(batch, i, [&](Eigen::Index t, const token<S>& k) {
-        S token_slope = static_cast<S>(slope);
-        if constexpr (!by_sequence) {
-          S credit = advantages[i];
-          if constexpr (KL::place == kl_place::reward_to_go) {
-            credit += static_cast<S>(kl_.beta) * so_far;
-            so_far += compared[i] * k.delta;
+      reader.for_each_block(i, [&](const detail::token_block<S>& block) {
+        if constexpr (!needs_sums) s.add(block);
+        detail::block_terms<S> terms(block, static_cast<S>(slope));
+        if constexpr (!by_sequence || KL::place == kl_place::token_loss) {
+          terms.weigh(batch);
+          if constexpr (!by_sequence) {
+            terms.credit.setConstant(advantages[i]);
+            if constexpr (KL::place == kl_place::reward_to_go)
+              for (Eigen::Index j = 0; j < block.size; ++j) {
+                terms.credit[j] += static_cast<S>(kl_.beta) * so_far;
+                so_far += compared[i] * block.delta[j];
+              }
+            terms.add(surrogate_);
+            sum[ratio] += terms.ratio;
+            sum[ratios] += block.tokens;
+            sum[clipped_low] += terms.clipped_low;
+            sum[clipped_high] += terms.clipped_high;
           }
-          const auto term = surrogate_(k.log_probability, k.log_ratio, credit);
-          const S correction = sampler_weight(batch, k.correction);
-          loss += static_cast<double>(correction * term.loss);
-          token_slope += correction * term.slope;
-          note(term);
+          if constexpr (KL::place == kl_place::token_loss) terms.add(kl_);
+          loss += terms.loss;
         }
-        if constexpr (KL::place == kl_place::token_loss) {
-          const auto term = kl_.estimate(k.delta);
-          const S importance =
-              static_cast<S>(kl_.beta) * detail::capped_exp(k.log_ratio).value * sampler_weight(batch, k.correction);
-          loss += static_cast<double>(importance * term.value);
-          token_slope += importance * term.slope;
-        }
-        result.gradient(i, t) = static_cast<S>(weight) * token_slope;
+        result.gradient.row(i).segment(block.first, block.size) =
+            (static_cast<S>(weight) * terms.slope * block.counts).head(block.size).transpose();
       });
+      sum[delta] += s.delta;
+      sum[log_ratio] += s.log_ratio;
       result.loss += weight * loss;
     }
     g.for_each(rewards, [&](Eigen::Map<const array<S>> group, Eigen::Index) {
@@ -253,32 +254,6 @@ class policy_gradient {
   static X sampler_weight(const token_batch<S, Mask>& batch, X correction) {
     if (!batch.sampler_log_probabilities.given()) return 1;
     return std::min(detail::capped_exp(correction).value, static_cast<X>(batch.sampler_weight_cap));
-  }
-
-  /// Calls f(t, token) for each token of response i that counts.
-  template <real_scalar S, class Mask, class F>
-  static void for_each_token(const token_batch<S, Mask>& batch, Eigen::Index i, F f) {
-    const auto row = [i](const auto& view) { return view.given() ? view.row(i) : nullptr; };
-    const S* const now = row(batch.log_probabilities);
-    const S* const reference = row(batch.reference_log_probabilities);
-    const S* const old = row(batch.behavior_log_probabilities);
-    const S* const sampler = row(batch.sampler_log_probabilities);
-    const Mask* const mask = row(batch.mask);
-    for (Eigen::Index t = 0; t < batch.log_probabilities.cols(); ++t) {
-      if (mask != nullptr && mask[t] == Mask(0)) continue;
-      if (mask != nullptr && mask[t] != Mask(1))
-        detail::fail(name, "a mask of 0 and 1", detail::text(static_cast<double>(mask[t]), detail::at(i, t)));
-      const auto finite = [&](const char* what, S x) {
-        if (!detail::is_finite(x)) detail::fail(name, detail::text("finite ", what), detail::text(x, detail::at(i, t)));
-        return x;
-      };
-      token<S> k{finite("log_probabilities", now[t])};
-      if (reference != nullptr) k.delta = k.log_probability - finite("reference_log_probabilities", reference[t]);
-      const S behavior = old != nullptr ? finite("behavior_log_probabilities", old[t]) : k.log_probability;
-      k.log_ratio = k.log_probability - behavior;
-      if (sampler != nullptr) k.correction = behavior - finite("sampler_log_probabilities", sampler[t]);
-      f(t, k);
-    }
   }
 
   template <real_scalar S, class Mask>

@@ -5,7 +5,7 @@
 #include <infalign/kl.hpp>
 
 #include <algorithm>
-#include <cmath>
+#include <limits>
 
 /// Surrogate losses: functions of a log-probability whose gradient is, or approximates, the policy gradient.
 ///
@@ -26,7 +26,8 @@ struct surrogate_term {
 };
 
 /// A surrogate: a function of (log π_θ, log ρ, advantage) to a `surrogate_term`, and its `ratio`. It may have a member
-/// `check()`.
+/// `check()`; and a member `with_ratio` of (log π_θ, {ρ, dρ/d log ρ}, advantage) for the same term, which the step
+/// calls with many exponentials taken at once.
 template <class F>
 concept surrogate = requires(const F& f, float s, double d) {
   { F::ratio } -> std::convertible_to<ratio_of>;
@@ -48,6 +49,10 @@ struct reinforce {
   template <real_scalar S>
   surrogate_term<S> operator()(S log_probability, S, S advantage) const {
     return {.loss = -advantage * log_probability, .slope = -advantage};
+  }
+  template <real_scalar S>
+  surrogate_term<S> with_ratio(S log_probability, value_and_slope<S>, S advantage) const {
+    return (*this)(log_probability, S{0}, advantage);
   }
 };
 
@@ -71,14 +76,23 @@ struct clipped_surrogate {
   }
 
   template <real_scalar S>
-  surrogate_term<S> operator()(S, S log_ratio, S advantage) const {
-    const auto [rho, slope] = detail::capped_exp(log_ratio);
-    const S floor = static_cast<S>(1 - low), ceiling = static_cast<S>(1 + high), outer = static_cast<S>(dual);
-    if (advantage > 0 && rho > ceiling) return {.loss = -ceiling * advantage, .slope = 0, .ratio = rho, .clipped = 1};
-    if (advantage < 0 && rho < floor) return {.loss = -floor * advantage, .slope = 0, .ratio = rho, .clipped = -1};
-    if (advantage < 0 && outer > 0 && rho > outer)
-      return {.loss = -outer * advantage, .slope = 0, .ratio = rho, .clipped = 1};
-    return {.loss = -rho * advantage, .slope = -slope * advantage, .ratio = rho};
+  surrogate_term<S> operator()(S log_probability, S log_ratio, S advantage) const {
+    return with_ratio(log_probability, detail::capped_exp(log_ratio), advantage);
+  }
+  template <real_scalar S>
+  surrogate_term<S> with_ratio(S, value_and_slope<S> rho, S advantage) const {
+    // Clipped above for A > 0, below for A < 0, and above then too by the dual clip. Nothing is computed in a branch,
+    // so that compilers can work on many tokens at once.
+    constexpr S none = std::numeric_limits<S>::max();
+    const bool gains = advantage > 0, loses = advantage < 0;
+    const S lowest = static_cast<S>(1 - low), highest = static_cast<S>(1 + high);
+    const S far = dual > 0 ? static_cast<S>(dual) : none;
+    const S floor = loses ? lowest : S{0};
+    const S above_loss = loses ? far : none, ceiling = gains ? highest : above_loss;
+    const S raised = rho.value < floor ? floor : rho.value, kept = raised > ceiling ? ceiling : raised;
+    const S slope = -rho.slope * advantage;
+    const int clipped = (rho.value > kept) - (rho.value < kept);
+    return {.loss = -kept * advantage, .slope = clipped == 0 ? slope : S{0}, .ratio = rho.value, .clipped = clipped};
   }
 };
 
@@ -102,12 +116,15 @@ struct cispo {
 
   template <real_scalar S>
   surrogate_term<S> operator()(S log_probability, S log_ratio, S advantage) const {
-    const S rho = detail::capped_exp(log_ratio).value;
-    const S weight = std::clamp(rho, static_cast<S>(1 - low), static_cast<S>(1 + high));
+    return with_ratio(log_probability, detail::capped_exp(log_ratio), advantage);
+  }
+  template <real_scalar S>
+  surrogate_term<S> with_ratio(S log_probability, value_and_slope<S> rho, S advantage) const {
+    const S weight = std::min(std::max(rho.value, static_cast<S>(1 - low)), static_cast<S>(1 + high));
     return {.loss = -weight * advantage * log_probability,
             .slope = -weight * advantage,
-            .ratio = rho,
-            .clipped = (rho > weight) - (rho < weight)};
+            .ratio = rho.value,
+            .clipped = (rho.value > weight) - (rho.value < weight)};
   }
 };
 
