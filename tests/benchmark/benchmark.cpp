@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MIT
+// What the library costs, per item: tests/benchmark/run prints it beside what NumPy and Torch cost.
+#include <infalign/infalign.hpp>
+
+#include <benchmark/benchmark.h>
+
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace {
+
+using namespace infalign;
+using benchmark::State;
+using Eigen::Index;
+
+template <real_scalar S>
+matrix<S> uniform(Index rows, Index columns) {
+  static std::mt19937 random(1);
+  return matrix<S>::NullaryExpr(rows, columns, [&] { return static_cast<S>(random()) * S(0x1p-32); });
+}
+
+void items(State& state, Index per_iteration) {
+  state.SetItemsProcessed(static_cast<std::int64_t>(state.iterations()) * per_iteration);
+}
+
+template <real_scalar S>
+void calibrate_rows(State& state) {
+  const Index P = state.range(0), K = state.range(1), M = state.range(2);
+  const matrix<S> reference = uniform<S>(P, K), rewards = uniform<S>(P, M);
+  matrix<S> result(P, M);
+  for (auto _ : state) {
+    calibrate_into(result, reference, rewards);
+    benchmark::DoNotOptimize(result.data());
+  }
+  items(state, P * M);
+}
+
+/// Cold rows: each response to another prompt, at random, of a table far larger than the caches.
+constexpr Index many = 1'000'000, batch = 200'000;
+const matrix<float>& large_table() {
+  static const matrix<float> table = uniform<float>(many, 128);
+  return table;
+}
+std::vector<int> random_prompts() {
+  std::mt19937 random(2);
+  std::vector<int> prompt(batch);
+  for (auto& p : prompt) p = static_cast<int>(random() % many);
+  return prompt;
+}
+
+void calibrate_cold_rows(State& state) {
+  const auto& reference = large_table();
+  const auto prompt = random_prompts();
+  const array<float> rewards = uniform<float>(batch, 1);
+  array<float> result(batch);
+  for (auto _ : state) {
+    calibrate_into(result, reference, prompt, rewards);
+    benchmark::DoNotOptimize(result.data());
+  }
+  items(state, batch);
+}
+
+/// The same rows, copied one by one.
+void gather_cold_rows(State& state) {
+  const auto& reference = large_table();
+  const auto prompt = random_prompts();
+  matrix<float> result(batch, 128);
+  for (auto _ : state) {
+    for (Index i = 0; i < batch; ++i)
+      std::memcpy(&result(i, 0), &reference(prompt[static_cast<std::size_t>(i)], 0), 512);
+    benchmark::DoNotOptimize(result.data());
+  }
+  items(state, batch);
+}
+
+template <real_scalar S>
+void leave_one_out_ranks(State& state) {
+  const matrix<S> rewards = uniform<S>(10'000, 8);
+  for (auto _ : state) benchmark::DoNotOptimize(calibrate_leave_one_out(rewards));
+  items(state, rewards.size());
+}
+
+template <real_scalar S>
+void exponential_into(State& state) {
+  const array<S> u = uniform<S>(10'000'000, 1);
+  array<S> result(u.size());
+  for (auto _ : state) {
+    transform_into(result, u, exponential{.t = 10});
+    benchmark::DoNotOptimize(result.data());
+  }
+  items(state, u.size());
+}
+
+void copy(State& state) {
+  const array<float> u = uniform<float>(10'000'000, 1);
+  array<float> result(u.size());
+  for (auto _ : state) {
+    std::memcpy(result.data(), u.data(), static_cast<std::size_t>(u.size()) * sizeof(float));
+    benchmark::DoNotOptimize(result.data());
+  }
+  items(state, u.size());
+}
+
+template <real_scalar S>
+struct tokens {
+  matrix<S> now, reference, old, rewards;
+  tokens(Index B, Index T)
+      : now(uniform<S>(B, T).log()),
+        reference(now + S(0.1) * (uniform<S>(B, T) - S(0.5))),
+        old(now + S(0.4) * (uniform<S>(B, T) - S(0.5))),
+        rewards(uniform<S>(B / 8, 8)) {}
+};
+
+template <real_scalar S>
+void step_clip_k3(State& state) {
+  const tokens<S> t(state.range(0), state.range(1));
+  const policy_gradient step{k3_token_loss{.beta = 0.04}, group_standardized{}, ppo_clip{}, token_mean{}};
+  const token_batch<S> batch{
+      .log_probabilities = t.now, .reference_log_probabilities = t.reference, .behavior_log_probabilities = t.old};
+  for (auto _ : state) benchmark::DoNotOptimize(step(batch, t.rewards));
+  items(state, t.now.size());
+}
+
+template <real_scalar S>
+void step_reinforce_k1(State& state) {
+  const tokens<S> t(state.range(0), state.range(1));
+  const policy_gradient step{k1_in_reward{.beta = 0.04}, leave_one_out{}};
+  const token_batch<S> batch{.log_probabilities = t.now, .reference_log_probabilities = t.reference};
+  for (auto _ : state) benchmark::DoNotOptimize(step(batch, t.rewards));
+  items(state, t.now.size());
+}
+
+void solve_best_of_4(State& state) {
+  for (auto _ : state) benchmark::DoNotOptimize(optimal_transform(best_of{4}, at_beta{0.2}));
+  items(state, 1);
+}
+void solve_best_of_4_at_kl(State& state) {
+  for (auto _ : state) benchmark::DoNotOptimize(optimal_transform(best_of{4}, at_kl{0.5}));
+  items(state, 1);
+}
+
+void win_rate_best_of_4(State& state) {
+  const matrix<float> policy = uniform<float>(1'000, 64), reference = uniform<float>(1'000, 128);
+  for (auto _ : state) benchmark::DoNotOptimize(win_rates(policy, reference, best_of{4}));
+  items(state, policy.rows());
+}
+
+BENCHMARK(calibrate_rows<float>)->Args({100'000, 128, 8})->Unit(benchmark::kMillisecond);
+BENCHMARK(calibrate_rows<double>)->Args({100'000, 128, 8})->Unit(benchmark::kMillisecond);
+BENCHMARK(calibrate_rows<float>)->ArgsProduct({{1'000}, {4, 16, 64, 256, 1'024, 4'096}, {8}});
+BENCHMARK(calibrate_rows<float>)->ArgsProduct({{100, 1'000, 10'000, 100'000}, {32}, {8}});
+BENCHMARK(calibrate_rows<float>)->ArgsProduct({{1'000}, {128}, {1, 10, 100, 1'000}});
+BENCHMARK(calibrate_cold_rows)->Unit(benchmark::kMillisecond);
+BENCHMARK(gather_cold_rows)->Unit(benchmark::kMillisecond);
+BENCHMARK(leave_one_out_ranks<float>);
+BENCHMARK(exponential_into<float>)->Unit(benchmark::kMillisecond);
+BENCHMARK(exponential_into<double>)->Unit(benchmark::kMillisecond);
+BENCHMARK(copy)->Unit(benchmark::kMillisecond);
+BENCHMARK(step_clip_k3<float>)->Args({512, 2'048})->Unit(benchmark::kMillisecond);
+BENCHMARK(step_clip_k3<double>)->Args({512, 2'048})->Unit(benchmark::kMillisecond);
+BENCHMARK(step_clip_k3<float>)->ArgsProduct({{8, 80, 800, 8'000}, {1'250}});
+BENCHMARK(step_reinforce_k1<float>)->Args({512, 2'048})->Unit(benchmark::kMillisecond);
+BENCHMARK(solve_best_of_4)->Unit(benchmark::kMillisecond);
+BENCHMARK(solve_best_of_4_at_kl)->Unit(benchmark::kMillisecond);
+BENCHMARK(win_rate_best_of_4)->Unit(benchmark::kMillisecond);
+
+}  // namespace
+
+BENCHMARK_MAIN();
