@@ -36,7 +36,7 @@ const T* torch_data(const char* function, const char* what, const torch::Tensor&
   if (!t.device().is_cpu()) fail(function, text(what, " on the CPU"), t.device().str());
   if (t.layout() != torch::kStrided) fail(function, text(what, " that is dense"), "another layout");
   if (t.scalar_type() != torch_type<T>)
-    fail(function, text(what, " of dtype ", torch::toString(torch_type<T>)), torch::toString(t.scalar_type()));
+    fail(function, text(what, " of dtype ", c10::toString(torch_type<T>)), c10::toString(t.scalar_type()));
   if (t.dim() < 1 || t.dim() > dimensions)
     fail(function, text(what, dimensions == 1 ? " of 1 dimension" : " of 1 or 2 dimensions"), shape_of(t));
   if (!t.is_contiguous())
@@ -138,7 +138,7 @@ struct torch_step_function : torch::autograd::Function<torch_step_function> {
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& by_loss) {
-    if (torch::GradMode::is_enabled())
+    if (c10::GradMode::is_enabled())
       fail("torch_loss", "backward without create_graph, as the step gives no second derivative", "create_graph");
     return {by_loss[0] * context->get_saved_variables()[0], torch::Tensor(), torch::Tensor()};
   }
@@ -180,8 +180,8 @@ torch_step_loss torch_run(const torch_batch& batch, const Run& run) {
     case torch_type<S>:
       return torch_run<S, S>(batch, torch_data<S>("torch_loss", "mask", mask, 2), run);
     default:
-      fail("torch_loss", text("mask of dtype Bool, Byte or ", torch::toString(torch_type<S>)),
-           torch::toString(mask.scalar_type()));
+      fail("torch_loss", text("mask of dtype Bool, Byte or ", c10::toString(torch_type<S>)),
+           c10::toString(mask.scalar_type()));
   }
 }
 
@@ -192,7 +192,7 @@ torch_step_loss torch_run(const torch_batch& batch, const Run& run) {
   if (!now.defined()) fail("torch_loss", "log_probabilities", "an undefined tensor");
   if (now.scalar_type() == torch::kFloat) return torch_run<float>(batch, run);
   if (now.scalar_type() == torch::kDouble) return torch_run<double>(batch, run);
-  fail("torch_loss", "log_probabilities of dtype Float or Double", torch::toString(now.scalar_type()));
+  fail("torch_loss", "log_probabilities of dtype Float or Double", c10::toString(now.scalar_type()));
 }
 
 }  // namespace detail
