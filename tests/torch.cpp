@@ -9,7 +9,6 @@
 #undef CHECK  // Torch's own; below it is Catch2's
 #include "catch.hpp"
 
-#include <cstdio>
 #include <fstream>
 #include <string>
 #include <tuple>
@@ -143,12 +142,8 @@ Tensor torch_formula(const torch_batch& b, const Tensor& rewards, const KL& kl, 
   return loss;
 }
 
-struct worst_of_all {
-  double loss = 0, gradient = 0;
-};
-
 template <class KL, class Surrogate>
-void compare(const KL& kl, const Surrogate& f, worst_of_all& of_float, worst_of_all& of_double) {
+void compare(const KL& kl, const Surrogate& f) {
   constexpr bool off_policy = Surrogate::ratio != ratio_of::nothing;
   const policy_gradient step{kl, leave_one_out{}, f};
   for (const auto type : {torch::kFloat, torch::kDouble})
@@ -175,21 +170,15 @@ void compare(const KL& kl, const Surrogate& f, worst_of_all& of_float, worst_of_
         CHECK(out.metrics.clip_ratio_high > 0);
         CHECK(out.metrics.clip_ratio < 1);
       }
-      auto& worst = type == torch::kFloat ? of_float : of_double;
-      worst.loss = std::max(worst.loss, loss_distance(out.loss, expected));
-      worst.gradient = std::max(worst.gradient, distance(gradient, expected_gradient));
     }
 }
 
 template <class Surrogate>
 void compare_with_every_kl(const Surrogate& f) {
-  worst_of_all of_float, of_double;
-  const auto each = [&](const auto&... kl) { (compare(kl, f, of_float, of_double), ...); };
+  const auto each = [&](const auto&... kl) { (compare(kl, f), ...); };
   each(no_kl{}, k1_in_reward{0.3}, k2_loss{0.3}, k3_loss{0.3}, k2_token_loss{0.3}, k3_token_loss{0.3});
   if constexpr (Surrogate::ratio == ratio_of::nothing || Surrogate::ratio == ratio_of::token)
     each(k1_reward_to_go{0.3});
-  std::printf("float: loss %.1e, gradient %.1e; double: loss %.1e, gradient %.1e\n", of_float.loss, of_float.gradient,
-              of_double.loss, of_double.gradient);
 }
 
 }  // namespace
@@ -292,7 +281,7 @@ TEST_CASE("The graph is gone through once, or more often if it is retained, and 
   CHECK(distance(t.now.grad(), once) < 1e-12);
   out.backward();
   CHECK(distance(t.now.grad(), 2 * once) < 1e-12);
-  CHECK_THROWS_WITH(out.backward(), Catch::Contains("a second time"));
+  CHECK(error_of([&] { out.backward(); }).find("a second time") != std::string::npos);  // Torch's own error
   CHECK(distance(t.now.grad(), 2 * once) < 1e-12);
   const auto again = torch_loss(on_policy, t.batch(false, false), t.rewards);
   CHECK(error_of([&] { torch::autograd::grad({again.loss}, {t.now}, {}, {}, true); }) ==
@@ -610,6 +599,5 @@ TEST_CASE("Memory is steady over 1,000 steps") {
   CAPTURE(before, grown);
   CHECK(before > 0);
   CHECK(grown < 1024);
-  std::printf("VmRSS %.0f KiB, grown by %.0f KiB\n", before, grown);
 }
 #endif
