@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 the infalign authors
+// The whole of CTRL on a small language model: supervised model, reward model, reference rewards, alignment on five
+// rewards, and the report. Each stage keeps its result in FOLDER, and goes on from there when it is started again.
+#include "align.hpp"
+#include "report.hpp"
+#include "resumable.hpp"
+
+#include <CLI/CLI.hpp>
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
+#include <fstream>
+#include <iostream>
+
+namespace {
+
+using namespace trainer;
+
+struct options {
+  fs::path folder;
+  int64_t supervised_steps = 2000, reward_steps = 300, steps = 400;
+  int64_t prompts = 8, responses = 8;  // of one step
+  int64_t references = 64;             // K
+  double learning_rate = 5e-4, kl = 0.5;
+  std::vector<std::uint64_t> seeds{1, 2, 3};
+  std::vector<std::string> goals;  // all if none is named
+  bool report_only = false;
+};
+
+const auto device = torch::cuda::is_available() ? torch::kCUDA : torch::kCPU;
+
+/// A file of tokens as a tensor.
+Tensor read_tokens(const fs::path& file, int64_t columns) {
+  const infalign::npy_array<std::int64_t> values(file);
+  return torch::from_blob(const_cast<std::int64_t*>(values.data()), {values.size() / columns, columns}, torch::kLong)
+      .to(device, torch::kLong, false, true);
+}
+
+/// Rows of a tensor at random.
+Tensor random_rows(int64_t rows, int64_t count) {
+  return torch::randint(rows, {count}, torch::kLong).to(device);
+}
+
+int64_t count_lines(const fs::path& file) {
+  std::ifstream in(file);
+  return std::count(std::istreambuf_iterator<char>(in), {}, '\n');
+}
+
+/// The steps of an alignment run at which its policy is measured.
+std::vector<int64_t> measured_at(int64_t steps) {
+  return {steps / 8, steps / 3, steps};
+}
+
+class run {
+ public:
+  explicit run(const options& o) : o_(o), size_{.vocabulary = count_lines(o.folder / "pieces.txt")} {}
+
+  void everything() {
+    supervise();
+    learn_reward();
+    sample_references();
+    for (const auto seed : o_.seeds)
+      for (const auto& aim : goals(infalign::npy_table<float>(table_), o_.kl))
+        if (o_.goals.empty() || std::count(o_.goals.begin(), o_.goals.end(), aim.name) > 0) align(aim, seed);
+  }
+
+ private:
+  fs::path in(const std::string& name) const { return o_.folder / name; }
+
+  /// The supervised model, which is the reference policy: a language model of the dialogues.
+  void supervise() {
+    const auto prompts = read_tokens(in("training.turns.prompts.npy"), prompt_length),
+               responses = read_tokens(in("training.turns.responses.npy"), response_length);
+    const auto text = torch::cat({prompts, responses}, 1);
+    const auto loss_of = [this](const Tensor& rows) {
+      memory past;
+      const auto target = rows.slice(1, 1), read = reference_->read(rows.slice(1, 0, -1), past);
+      return torch::nn::functional::cross_entropy(
+          reference_->next(read).flatten(0, 1), target.flatten(),
+          torch::nn::functional::CrossEntropyFuncOptions().ignore_index(padding));
+    };
+    torch::manual_seed(1);
+    reference_ = gpt(size_);
+    reference_->to(device);
+    reference_->train();
+    std::vector<double> numbers;
+    train({"supervised", in("supervised.pt"), o_.supervised_steps, 2e-3}, *reference_, numbers, [&](int64_t, auto&) {
+      const auto loss = loss_of(text.index_select(0, random_rows(text.size(0), 32)));
+      loss.backward();
+      return "loss " + std::to_string(loss.item<double>());
+    });
+    reference_->eval();
+    const torch::NoGradGuard no_gradient;
+    const auto held_out = torch::cat({read_tokens(in("held_out.turns.prompts.npy"), prompt_length),
+                                      read_tokens(in("held_out.turns.responses.npy"), response_length)},
+                                     1);
+    std::cout << "supervised model: held-out loss " << loss_of(held_out.slice(0, 0, 512)).item<double>()
+              << " nats a token\n";
+  }
+
+  /// The reward model: Bradley and Terry's, P(chosen above rejected) = σ(r(chosen) − r(rejected)).
+  void learn_reward() {
+    const auto difference = [this](const std::string& part, const Tensor* rows) {
+      auto prompts = read_tokens(in(part + ".comparisons.prompts.npy"), prompt_length),
+           chosen = read_tokens(in(part + ".comparisons.chosen.npy"), response_length),
+           rejected = read_tokens(in(part + ".comparisons.rejected.npy"), response_length);
+      if (rows != nullptr)
+        for (auto* t : {&prompts, &chosen, &rejected}) *t = t->index_select(0, *rows);
+      const auto both = torch::stack({chosen, rejected}, 1).flatten(0, 1);
+      return torch::matmul(reward_->forward(prompts, both).view({-1, 2}), torch::tensor({1.0f, -1.0f}).to(device));
+    };
+    const auto pairs = read_tokens(in("training.comparisons.chosen.npy"), response_length).size(0);
+    torch::manual_seed(2);
+    reward_ = reward_model(size_);
+    {
+      const torch::NoGradGuard no_gradient;  // what the supervised model knows is where it begins
+      const auto known = reference_->named_parameters();
+      for (auto& parameter : reward_->trunk->named_parameters()) parameter.value().copy_(known[parameter.key()]);
+    }
+    reward_->to(device);
+    reward_->train();
+    std::vector<double> numbers;
+    train({"reward model", in("reward.pt"), o_.reward_steps, 5e-4}, *reward_, numbers, [&](int64_t, auto&) {
+      const auto rows = random_rows(pairs, 32);
+      const auto loss = -torch::log_sigmoid(difference("training", &rows)).mean();
+      loss.backward();
+      return "loss " + std::to_string(loss.item<double>());
+    });
+    reward_->eval();
+    score_ = [this](const Tensor& prompts, const Tensor& responses) { return reward_->forward(prompts, responses); };
+    const torch::NoGradGuard no_gradient;
+    const auto right = [&](const std::string& part) {
+      return (difference(part, nullptr) > 0).to(torch::kFloat).mean().item<double>();
+    };
+    std::cout << "reward model: agrees with people on " << right("held_out") << " of the held-out comparisons, on "
+              << right("training") << " of those it learnt\n";
+  }
+
+  /// K rewards of the reference policy for each prompt: a table of several files, so that it too can be stopped.
+  /// Those of the held-out prompts are never calibrated against.
+  void sample_references() {
+    torch::manual_seed(3);
+    prompts_ = read_tokens(in("training.prompts.npy"), prompt_length);
+    held_out_ = read_tokens(in("held_out.prompts.npy"), prompt_length);
+    constexpr int64_t rows = 256;
+    progress line("reference rewards", prompts_.size(0));
+    for (int64_t first = 0; first < prompts_.size(0); first += rows) {
+      const auto last = std::min(first + rows, prompts_.size(0));
+      const auto file = in("reference." + std::to_string(first) + ".npy");
+      write_once(file, prompts_.slice(0, first, last), 1000 + static_cast<std::uint64_t>(first));
+      table_.push_back(file);
+      line.at(last);
+    }
+    write_once(in("held_out.reference.npy"), held_out_, 999);
+  }
+
+  void write_once(const fs::path& file, const Tensor& prompts, std::uint64_t seed) {
+    if (fs::exists(file)) return;
+    torch::manual_seed(seed);
+    infalign::write_npy(file, measure(reference_, nullptr, score_, prompts, o_.references).rewards);
+    if (stop_requested) throw interrupted();
+  }
+
+  /// Policy gradient on one reward, with the KL held at its budget by the KL weight; measured on the way.
+  void align(const goal& aim, std::uint64_t seed) {
+    const auto name = aim.name + "." + std::to_string(seed);
+    torch::manual_seed(4);
+    gpt policy(size_);
+    policy->to(device);
+    policy->eval();  // without dropout: the policy that is sampled is the one that is trained
+    {
+      const torch::NoGradGuard no_gradient;
+      const auto from = reference_->named_parameters();
+      for (auto& parameter : policy->named_parameters()) parameter.value().copy_(from[parameter.key()]);
+    }
+    const auto measure_at = [&](int64_t step) {
+      const auto prefix = "measured." + name + "." + std::to_string(step);
+      if (fs::exists(in(prefix + ".rewards.npy"))) return;
+      const auto m = measure(policy, &reference_, score_, held_out_, 16);
+      infalign::write_npy(in(prefix + ".now.npy"), m.log_probabilities);
+      infalign::write_npy(in(prefix + ".before.npy"), m.reference_log_probabilities);
+      infalign::write_npy(in(prefix + ".rewards.npy"), m.rewards);
+    };
+    infalign::adaptive_kl_per_sequence control{.beta = aim.beta, .target = o_.kl, .horizon = 256};
+    std::vector<double> numbers{control.beta};
+    train({name, in("policy." + name + ".pt"), o_.steps, o_.learning_rate, seed}, *policy, numbers,
+          [&](int64_t step, std::vector<double>& saved) {
+            for (const auto at : measured_at(o_.steps))
+              if (step == at) measure_at(step);
+            const auto chosen = random_rows(prompts_.size(0), o_.prompts);
+            const auto cpu = chosen.cpu();
+            const std::vector<int64_t> index(cpu.data_ptr<int64_t>(), cpu.data_ptr<int64_t>() + cpu.size(0));
+            control.beta = saved[0];
+            const auto metrics = align_step(policy, reference_, score_, aim, control.beta, index,
+                                            prompts_.index_select(0, chosen), o_.responses);
+            control.update(metrics);
+            saved[0] = control.beta;
+            return "reward " + std::to_string(metrics.reward) + "  KL " + std::to_string(metrics.kl) + "  beta " +
+                   std::to_string(control.beta);
+          });
+    measure_at(o_.steps);
+  }
+
+  options o_;
+  gpt_size size_;
+  gpt reference_ = nullptr;
+  reward_model reward_ = nullptr;
+  scorer score_;
+  Tensor prompts_, held_out_;
+  std::vector<fs::path> table_;  // of reference rewards
+};
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  options o;
+  CLI::App app{"Aligns a small language model for best-of-4 and worst-of-4, on what `prepare` wrote to FOLDER."};
+  app.add_option("FOLDER", o.folder)->required()->check(CLI::ExistingDirectory);
+  app.add_option("--supervised-steps", o.supervised_steps)->capture_default_str();
+  app.add_option("--reward-steps", o.reward_steps)->capture_default_str();
+  app.add_option("--steps", o.steps, "of alignment")->capture_default_str();
+  app.add_option("--prompts", o.prompts, "of a step")->capture_default_str();
+  app.add_option("--responses", o.responses, "to a prompt, in a step")->capture_default_str();
+  app.add_option("--references", o.references, "to a prompt")->capture_default_str();
+  app.add_option("--learning-rate", o.learning_rate, "of alignment")->capture_default_str();
+  app.add_option("--kl", o.kl, "budget, nats per response")->capture_default_str();
+  app.add_option("--seeds", o.seeds, "of the alignment runs")->capture_default_str();
+  app.add_option("--goals", o.goals, "only these: raw, z-score, calibrated, best-of-4, worst-of-4");
+  app.add_flag("--report", o.report_only, "only report on what is there");
+  CLI11_PARSE(app, count, arguments);
+  std::signal(SIGINT, [](int) { stop_requested = 1; });
+  torch::set_num_threads(1);
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);  // the memory of one operation is kept for the next: a third less time
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+#endif
+  try {
+    if (!o.report_only) run(o).everything();
+    report(o.folder, o.seeds, measured_at(o.steps), o.kl);
+  } catch (const interrupted& stop) {
+    std::cerr << '\n' << stop.what() << '\n';
+    return 130;
+  } catch (const std::exception& error) {
+    std::cerr << "align: " << error.what() << '\n';
+    return 1;
+  }
+}

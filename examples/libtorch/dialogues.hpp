@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 the infalign authors
+// Human comparisons of dialogues, read from a file or made up, and split into those to train on and those held out.
+#pragma once
+
+#include <zlib.h>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <random>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace trainer {
+
+inline constexpr std::string_view human = "\n\nHuman:", assistant = "\n\nAssistant:";
+
+/// A prompt, which ends where the assistant is to speak, and one response.
+struct turn {
+  std::string prompt, response;
+};
+
+/// A prompt with the response that a person preferred, and the other one.
+struct comparison {
+  std::string prompt, chosen, rejected;
+};
+
+/// What there is of a corpus, on one side of its split: what the assistant said in all the dialogues, and comparisons of
+/// its last responses.
+struct dialogues {
+  std::vector<turn> turns;
+  std::vector<comparison> comparisons;
+};
+
+struct corpus {
+  dialogues training, held_out;
+};
+
+/// Every turn of the assistant's in a dialogue, the last one last.
+inline std::vector<turn> turns_of(const std::string& dialogue) {
+  std::vector<turn> turns;
+  for (auto at = dialogue.find(assistant); at != std::string::npos; at = dialogue.find(assistant, at + 1)) {
+    const auto begin = at + assistant.size(), end = std::min(dialogue.find(human, begin), dialogue.size());
+    turns.push_back({dialogue.substr(0, begin), dialogue.substr(begin, end - begin)});
+  }
+  return turns;
+}
+
+/// A hash that is the same everywhere (FNV-1a).
+inline std::uint64_t hash_of(std::string_view text) {
+  std::uint64_t hash = 14695981039346656037u;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
+  return hash;
+}
+
+/// Adds a comparison of two dialogues that differ in the last response only; others are left out. One dialogue in five
+/// is held out, and with it every other one that begins alike.
+inline void add_pair(corpus& all, const std::string& chosen, const std::string& rejected) {
+  const auto good = turns_of(chosen), bad = turns_of(rejected);
+  if (good.empty() || bad.empty() || good.back().prompt != bad.back().prompt) return;
+  auto& side = hash_of(good.front().prompt) % 5 == 0 ? all.held_out : all.training;
+  side.comparisons.push_back({good.back().prompt, good.back().response, bad.back().response});
+  side.turns.insert(side.turns.end(), good.begin(), good.end());
+  side.turns.push_back(bad.back());
+}
+
+/// Reads lines {"chosen": dialogue, "rejected": dialogue}, plain or compressed by gzip; a dialogue is a text of turns
+/// that begin with "\n\nHuman:" and "\n\nAssistant:". Throws for a file that cannot be read, or a line that is not so.
+inline corpus read_pairs(const std::string& file) {
+  const auto stream = gzopen(file.c_str(), "rb");
+  if (stream == nullptr) throw std::invalid_argument(file + ": cannot be opened");
+  std::string text;
+  std::array<char, 1 << 16> buffer;
+  int count = 0;
+  while ((count = gzread(stream, buffer.data(), static_cast<unsigned>(buffer.size()))) > 0)
+    text.append(buffer.data(), static_cast<std::size_t>(count));
+  gzclose(stream);
+  if (count < 0) throw std::invalid_argument(file + ": cannot be read");
+
+  corpus result;
+  int line = 0;
+  for (std::size_t begin = 0, end = 0; begin < text.size(); begin = end + 1) {
+    end = std::min(text.find('\n', begin), text.size());
+    ++line;
+    try {
+      const auto pair = nlohmann::json::parse(text.substr(begin, end - begin));
+      add_pair(result, pair.at("chosen").get<std::string>(), pair.at("rejected").get<std::string>());
+    } catch (const nlohmann::json::exception& error) {
+      throw std::invalid_argument(file + ":" + std::to_string(line) +
+                                  R"(: expected {"chosen": text, "rejected": text}, )" + error.what());
+    }
+  }
+  return result;
+}
+
+/// A corpus for where there is no file: an assistant that helps, or refuses, or is rude. A person prefers the response
+/// with more that is polite, to the point and careful.
+inline corpus made_up_pairs(int pairs) {
+  static constexpr std::array tasks{"bake bread",    "fix a bike",   "learn chess", "grow tomatoes",
+                                    "paint a wall",  "write a poem", "save money",  "train a dog",
+                                    "tune a guitar", "make tea",     "plan a trip", "sleep well"};
+  static constexpr std::array questions{"How do I", "Can you tell me how to", "I want to", "What is the best way to"};
+  static constexpr std::array settings{"",           " at home",   " in a week", " for free", " with a friend",
+                                       " in winter", " by myself", " today"};
+  struct part {
+    const char* text;
+    int worth;
+  };
+  static constexpr std::array openings{part{" Gladly!", 2}, part{" Sure.", 1}, part{"", 0}, part{" Whatever.", -2},
+                                       part{" Not again.", -4}};
+  static constexpr std::array bodies{part{" First read about how to %, then begin slowly.", 2},
+                                     part{" To % takes time.", 1}, part{" I do not know how to %.", -1},
+                                     part{" Nobody likes to %.", -2}};
+  static constexpr std::array endings{part{" Please take care.", 2}, part{" Good luck!", 1}, part{"", 0},
+                                      part{" Go away.", -3}};
+  std::mt19937 random(1);
+  const auto draw = [&random](const auto& from) { return from[random() % from.size()]; };
+  corpus result;
+  for (int i = 0; i < pairs; ++i) {
+    const std::string task = draw(tasks),
+                      question = std::string(" ") + draw(questions) + " " + task + draw(settings) + "?";
+    const std::string prompt = std::string(human) + question + std::string(assistant);
+    std::array<std::pair<int, std::string>, 2> responses;
+    for (auto& [worth, text] : responses) {
+      const auto opening = draw(openings), body = draw(bodies), ending = draw(endings);
+      text = body.text;
+      text.replace(text.find('%'), 1, task);
+      text = opening.text + text + ending.text;
+      worth = opening.worth + body.worth + ending.worth;
+    }
+    std::sort(responses.begin(), responses.end());
+    add_pair(result, prompt + responses[1].second, prompt + responses[0].second);
+  }
+  return result;
+}
+
+/// These texts, each once.
+inline std::vector<std::string> distinct(const std::vector<std::string>& texts) {
+  const std::set<std::string> sorted(texts.begin(), texts.end());
+  return {sorted.begin(), sorted.end()};
+}
+
+}  // namespace trainer

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 the infalign authors
+// What was gained, on the held-out prompts: a table, a CSV, and a picture where gnuplot is installed.
+#pragma once
+
+#include "align.hpp"
+#include "resumable.hpp"
+
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <string>
+#include <vector>
+
+namespace trainer {
+
+/// One number for each held-out prompt, for every way to look at a policy.
+struct results {
+  array<double> kl, single, best, worst;
+};
+
+/// The results at one step of a run, averaged over the seeds: the prompts are the sample, and a prompt's number is its
+/// mean over the runs. Empty where a run has not come so far.
+inline std::vector<results> results_at(const fs::path& folder, const std::string& goal,
+                                       const std::vector<std::uint64_t>& seeds, int64_t step) {
+  using namespace infalign;
+  const npy_table<float> reference(folder / "held_out.reference.npy");
+  std::vector<results> all;
+  for (const auto seed : seeds) {
+    const auto prefix =
+        (folder / ("measured." + goal + "." + std::to_string(seed) + "." + std::to_string(step))).string();
+    if (!fs::exists(prefix + ".rewards.npy")) return {};
+    const npy_table<float> rewards(prefix + ".rewards.npy"), now(prefix + ".now.npy"), before(prefix + ".before.npy");
+    results r{array<double>(rewards.rows()), win_rates(rewards, reference, plain_sampling{}),
+              win_rates(rewards, reference, best_of{4}), win_rates(rewards, reference, worst_of{4})};
+    for (Eigen::Index p = 0; p < rewards.rows(); ++p)
+      r.kl[p] = (now.row(p).cast<double>() - before.row(p).cast<double>()).mean();
+    all.push_back(std::move(r));
+  }
+  return all;
+}
+
+inline results mean_of(const std::vector<results>& all) {
+  results mean = all.front();
+  for (const auto member : {&results::kl, &results::single, &results::best, &results::worst}) {
+    for (std::size_t s = 1; s < all.size(); ++s) mean.*member += all[s].*member;
+    mean.*member /= static_cast<double>(all.size());
+  }
+  return mean;
+}
+
+inline std::string with_error(const array<double>& values) {
+  const auto e = infalign::mean_over_prompts(values);
+  char text[64];
+  std::snprintf(text, sizeof text, "%7.4f +- %.4f", e.mean, e.high - e.mean);
+  return text;
+}
+
+/// Prints the table: each goal at the end of its runs; then, pair by pair on the same prompts, how far the transformed
+/// rewards are ahead of the others where they are meant to be.
+inline void print_table(const fs::path& folder, const std::vector<std::string>& names,
+                        const std::vector<std::uint64_t>& seeds, int64_t steps) {
+  std::printf(
+      "\nheld-out prompts, mean over %zu runs, with 95 %% intervals over prompts\n%-12s %-18s %-18s %-18s %-18s\n",
+      seeds.size(), "trained on", "KL (nats)", "one sample", "best-of-4", "worst-of-4");
+  std::vector<results> last;
+  for (const auto& name : names) {
+    last.push_back(mean_of(results_at(folder, name, seeds, steps)));
+    const auto& r = last.back();
+    std::printf("%-12s %-18s %-18s %-18s %-18s\n", name.c_str(), with_error(r.kl).c_str(), with_error(r.single).c_str(),
+                with_error(r.best).c_str(), with_error(r.worst).c_str());
+  }
+  std::printf("\nahead, on the same prompts    best-of-4            worst-of-4\n");
+  const auto &best = last[3], &worst = last[4];
+  for (std::size_t i = 0; i < 3; ++i)
+    std::printf("  of %-22s %-20s %-20s\n", names[i].c_str(), with_error(best.best - last[i].best).c_str(),
+                with_error(worst.worst - last[i].worst).c_str());
+
+  using namespace infalign;
+  const double kl_best = best.kl.mean(), kl_worst = worst.kl.mean();
+  std::printf(
+      "\ntheory, for a policy free to take any shape\n%-30s %-20.4f %-20.4f\n%-30s %-20.4f %-20.4f\n%-30s %-20.4f "
+      "%-20.4f\n",
+      "  at the KL of", kl_best, kl_worst, "  calibrated",
+      tilted_policy(identity{}, at_kl{kl_best}).win_rate(best_of{4}),
+      tilted_policy(identity{}, at_kl{kl_worst}).win_rate(worst_of{4}), "  the best that can be",
+      optimal_transform(best_of{4}, at_kl{kl_best}).win_rate, optimal_transform(worst_of{4}, at_kl{kl_worst}).win_rate);
+}
+
+/// Writes report.csv: for each goal and each step measured, KL and win rates with the ends of their intervals; and the
+/// curves of theory.
+inline void write_csv(const fs::path& folder, const std::vector<std::string>& names,
+                      const std::vector<std::uint64_t>& seeds, const std::vector<int64_t>& measured_at) {
+  using namespace infalign;
+  std::ofstream csv(folder / "report.csv");
+  csv << "curve,panel,kl,win_rate,low,high\n";
+  for (const auto& name : names)
+    for (const auto step : measured_at) {
+      const auto all = results_at(folder, name, seeds, step);
+      if (all.empty()) continue;
+      const auto r = mean_of(all);
+      for (const auto& [panel, values] :
+           {std::pair<const char*, const array<double>&>{"best-of-4", r.best}, {"worst-of-4", r.worst}}) {
+        const auto e = mean_over_prompts(values);
+        csv << name << ',' << panel << ',' << r.kl.mean() << ',' << e.mean << ',' << e.low << ',' << e.high << '\n';
+      }
+    }
+  const auto theory = [&](const char* panel, const auto& procedure) {
+    for (double kl = 0.01; kl < 1.2; kl += 0.02) {
+      const double u = tilted_policy(identity{}, at_kl{kl}).win_rate(procedure),
+                   best = optimal_transform(procedure, at_kl{kl}).win_rate;
+      csv << "theory: calibrated," << panel << ',' << kl << ',' << u << ",,\ntheory: optimum," << panel << ',' << kl
+          << ',' << best << ",,\n";
+    }
+  };
+  theory("best-of-4", best_of{4});
+  theory("worst-of-4", worst_of{4});
+}
+
+/// Draws report.csv with gnuplot, where it is installed.
+inline void draw(const fs::path& folder, const std::vector<std::string>& names, double kl) {
+  if (std::system("command -v gnuplot >/dev/null 2>&1") != 0) return;
+  const auto csv = (folder / "report.csv").string(), picture = (folder / "report.png").string();
+  std::ofstream plot(folder / "report.gnuplot");
+  plot << "set terminal pngcairo size 1300,600 font 'sans,13'\nset output '" << picture
+       << "'\nset datafile separator ','\n"
+       << "set multiplot layout 1,2\nset grid lc rgb '#cccccc'\nset key bottom right\nset xrange [0:" << 1.5 * kl
+       << "]\n"
+       << "set xlabel 'KL to the reference (nats per response)'\nset ylabel 'win rate against the reference, held-out "
+          "prompts'\n";
+  const std::vector<std::string> styles{"pt 6 lc rgb '#000000' dt 3", "pt 4 lc rgb '#777777' dt 4",
+                                        "pt 2 lc rgb '#7090b0' dt 2", "pt 7 lc rgb '#e08000'", "pt 5 lc rgb '#0060c0'"};
+  for (const std::string panel : {"best-of-4", "worst-of-4"}) {
+    const auto where = [&](const std::string& curve) {
+      return "'" + csv + "' using ((strcol(1) eq '" + curve + "' && strcol(2) eq '" + panel + "') ? $3 : NaN)";
+    };
+    plot << "set title 'used with " << panel << "'\nplot " << where("theory: optimum")
+         << ":4 with lines lw 1 lc rgb '#000000' title 'theory: optimum', " << where("theory: calibrated")
+         << ":4 with lines lw 1 dt 2 lc rgb '#000000' title 'theory: calibrated'";
+    for (std::size_t i = 0; i < names.size(); ++i)
+      plot << ", " << where(names[i]) << ":4:5:6 with yerrorlines lw 2 ps 1.3 " << styles[i]
+           << " title 'trained on: " << names[i] << "'";
+    plot << '\n';
+  }
+  plot << "unset multiplot\n";
+  plot.close();
+  if (std::system(("gnuplot '" + (folder / "report.gnuplot").string() + "'").c_str()) == 0)
+    std::printf("\nwrote %s and %s\n", csv.c_str(), picture.c_str());
+}
+
+/// The whole report, of runs with these seeds, measured at these steps; the last is where they ended.
+inline void report(const fs::path& folder, const std::vector<std::uint64_t>& seeds,
+                   const std::vector<int64_t>& measured_at, double kl) {
+  std::vector<std::string> names;
+  for (const auto& aim : goals(infalign::npy_table<float>(folder / "held_out.reference.npy"), kl))
+    names.push_back(aim.name);
+  print_table(folder, names, seeds, measured_at.back());
+  write_csv(folder, names, seeds, measured_at);
+  draw(folder, names, kl);
+}
+
+}  // namespace trainer

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 the infalign authors
+// Work that can be stopped at any step, and goes on from there to the same numbers.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace trainer {
+
+namespace fs = std::filesystem;
+
+/// Ctrl-C sets it; the work in progress then saves itself and throws `interrupted`.
+inline volatile std::sig_atomic_t stop_requested = 0;
+
+struct interrupted : std::runtime_error {
+  interrupted() : std::runtime_error("stopped; the same command goes on from here") {}
+};
+
+/// One line on the terminal (or in a log, every 30 seconds): what is done, and how long the rest will take.
+class progress {
+ public:
+  progress(std::string name, int64_t steps, int64_t done = 0) : name_(std::move(name)), steps_(steps), first_(done) {}
+
+  void at(int64_t done, const std::string& state = "") {
+    const auto now = clock::now();
+    const bool last = done == steps_;
+    if (!last && now - shown_ < (terminal() ? std::chrono::seconds(1) : std::chrono::seconds(30))) return;
+    shown_ = now;
+    const double seconds = std::chrono::duration<double>(now - start_).count();
+    const double left =
+        seconds / static_cast<double>(std::max<int64_t>(done - first_, 1)) * static_cast<double>(steps_ - done);
+    std::fprintf(stderr, "%s%-28s %6lld/%lld  %4.0f s, %4.0f s left  %s%s", terminal() ? "\r\033[K" : "", name_.c_str(),
+                 static_cast<long long>(done), static_cast<long long>(steps_), seconds, left, state.c_str(),
+                 terminal() && !last ? "" : "\n");
+  }
+
+ private:
+  using clock = std::chrono::steady_clock;
+  static bool terminal() {
+    static const bool is = isatty(STDERR_FILENO) != 0;
+    return is;
+  }
+  std::string name_;
+  int64_t steps_, first_;
+  clock::time_point start_ = clock::now(), shown_ = start_;
+};
+
+/// Whether a file written by `save` is there; then model, optimizer, step and numbers are read from it.
+inline bool load(const fs::path& file, torch::nn::Module& model, torch::optim::Optimizer* optimizer, int64_t& step,
+                 std::vector<double>& numbers) {
+  if (!fs::exists(file)) return false;
+  torch::serialize::InputArchive archive, part;
+  archive.load_from(file.string());
+  archive.read("model", part);
+  model.load(part);
+  c10::IValue value;
+  archive.read("step", value);
+  step = value.toInt();
+  archive.read("numbers", value);
+  numbers = value.toDoubleVector();
+  if (torch::serialize::InputArchive state; optimizer != nullptr && archive.try_read("optimizer", state))
+    optimizer->load(state);
+  return true;
+}
+
+/// Written aside and renamed, so that the file is whole or not there. An optimizer is kept while there is work left.
+inline void save(const fs::path& file, const torch::nn::Module& model, const torch::optim::Optimizer* optimizer,
+                 int64_t step, const std::vector<double>& numbers) {
+  torch::serialize::OutputArchive archive, part;
+  model.save(part);
+  archive.write("model", part);
+  archive.write("step", c10::IValue(step));
+  archive.write("numbers", c10::IValue(numbers));
+  if (optimizer != nullptr) {
+    torch::serialize::OutputArchive state;
+    optimizer->save(state);
+    archive.write("optimizer", state);
+  }
+  const auto aside = file.string() + ".part";
+  archive.save_to(aside);
+  fs::rename(aside, file);
+}
+
+/// A stage of training: its name, which seeds it; its file; how many steps it takes; the learning rate at its height.
+struct stage {
+  std::string name;
+  fs::path file;
+  int64_t steps;
+  double learning_rate;
+  std::uint64_t seed = 0;
+};
+
+/// Calls work(step, numbers) for each step that the stage's file does not hold yet; `work` leaves gradients behind and
+/// says how it goes. `numbers` are state of the work's own that is saved too. The random numbers of a step depend on the
+/// stage and the step alone, so that a stop in between changes nothing. Saves every two minutes, at the end, and when
+/// it is stopped.
+template <class Work>
+void train(const stage& s, torch::nn::Module& model, std::vector<double>& numbers, const Work& work) {
+  torch::optim::Adam optimizer(model.parameters(), torch::optim::AdamOptions(s.learning_rate).betas({0.9, 0.98}));
+  int64_t step = 0;
+  load(s.file, model, &optimizer, step, numbers);
+  progress line(s.name, s.steps, step);
+  auto saved = std::chrono::steady_clock::now();
+  while (step < s.steps) {
+    const double warm = std::min(1.0, static_cast<double>(step + 1) / 20);
+    const double left = 1 - static_cast<double>(step) / static_cast<double>(s.steps);
+    optimizer.param_groups()[0].options().set_lr(s.learning_rate * warm * left);
+    torch::manual_seed(std::hash<std::string>{}(s.name) + 1'000'003 * s.seed + static_cast<std::uint64_t>(step));
+    optimizer.zero_grad();
+    const std::string state = work(step, numbers);
+    optimizer.step();
+    line.at(++step, state);
+    const auto now = std::chrono::steady_clock::now();
+    if (step == s.steps || stop_requested || now - saved > std::chrono::minutes(2)) {
+      save(s.file, model, step == s.steps ? nullptr : &optimizer, step, numbers);
+      saved = now;
+    }
+    if (stop_requested) throw interrupted();
+  }
+}
+
+}  // namespace trainer

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 the infalign authors
+// How text is laid out as tokens, for the program that prepares it and the one that trains on it.
+#pragma once
+
+#include <cstdint>
+
+namespace trainer {
+
+/// Tokens that are no text.
+inline constexpr std::int64_t padding = 0, end_of_text = 1, unknown = 2;
+
+/// A prompt is its last 48 tokens, padded on the left, and a response its first 24, padded on the right: so every
+/// response begins at the same place. Its end is a token of its own, where it is among the 24.
+inline constexpr std::int64_t prompt_length = 48, response_length = 24;
+
+}  // namespace trainer
