@@ -227,6 +227,15 @@ TEMPLATE_TEST_CASE("-ffast-math: the step finds a NaN log-probability, and gives
   CHECK((out.gradient - expected).abs().maxCoeff() < 1e-6f);
   CHECK((out.gradient.row(2) == 0).all());
 
+  matrix<S> mask = matrix<S>::Ones(4, 70), wide = matrix<S>::Constant(4, 70, -1);
+  for (Index t : {3, 68}) {
+    mask.setOnes();
+    put_nan(mask(1, t));
+    CHECK(error_of([&] {
+            step(token_batch<S>{.log_probabilities = wide, .reference_log_probabilities = wide, .mask = mask}, rewards);
+          }) == "policy_gradient: expected a mask of 0 and 1, got NaN at row 1, column " + std::to_string(t));
+  }
+
   put_nan(now(3, 2));
   CHECK(error_of([&] { step(batch, rewards); }).find("NaN at row 3, column 2") != std::string::npos);
 }

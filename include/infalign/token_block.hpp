@@ -125,11 +125,19 @@ class token_reader {
       b.counts = Eigen::Map<const Eigen::Array<Mask, 64, 1>>(mask).template cast<S>();
     else
       for (Eigen::Index j = 0; j < b.size; ++j) b.counts[j] = static_cast<S>(mask[j]);
-    if ((b.counts * (1 - b.counts)).abs().sum() != 0)
+    const S off = (b.counts * (1 - b.counts)).abs().sum();
+    if (!is_finite(off) || off != 0 || (real_scalar<Mask> && !std::same_as<Mask, S>))
       for (Eigen::Index j = 0; j < b.size; ++j)
-        if (mask[j] != Mask(0) && mask[j] != Mask(1))
+        if (!is_zero_or_one(mask[j]))
           fail(function_, "a mask of 0 and 1", text(static_cast<double>(mask[j]), at(i, b.first + j)));
     b.tokens = static_cast<double>(b.counts.sum());
+  }
+
+  /// In the mask's own type, and for NaN by its bits, because of -ffast-math.
+  static bool is_zero_or_one(Mask m) {
+    if constexpr (real_scalar<Mask>)
+      if (!is_finite(m)) return false;
+    return m == Mask(0) || m == Mask(1);
   }
 
   void read_values(Eigen::Index i, token_block<S>& b) const {

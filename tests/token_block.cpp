@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: MIT
+#include <infalign/policy_gradient.hpp>
+
+#include "catch.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+// Responses longer than the 64 tokens that the step works on at a time, through the step itself.
+
+using namespace infalign;
+using Eigen::Index;
+
+namespace {
+
+const double NaN = std::numeric_limits<double>::quiet_NaN();
+
+/// P prompts of M responses of T tokens: policies far enough apart for clipping.
+struct buffers {
+  Index P, M, T;
+  matrix<double> now, reference, old, sampler, rewards;
+
+  buffers(Index p, Index m, Index t, unsigned seed) : P(p), M(m), T(t) {
+    std::mt19937 random(seed);
+    const auto uniform = [&](double low, double high) {
+      return low + (high - low) * static_cast<double>(random()) / 0x1p32;
+    };
+    now = matrix<double>::NullaryExpr(P * M, T, [&] { return uniform(-3, 0); });
+    reference = now.unaryExpr([&](double x) { return x + uniform(-0.5, 0.5); });
+    old = now.unaryExpr([&](double x) { return x + uniform(-0.5, 0.5); });
+    sampler = old.unaryExpr([&](double x) { return x + uniform(-0.2, 0.2); });
+    rewards = matrix<double>::NullaryExpr(P, M, [&] { return uniform(-1, 1); });
+  }
+
+  token_batch<double> batch(bool off_policy) const {
+    token_batch<double> b{.log_probabilities = now, .reference_log_probabilities = reference};
+    if (off_policy) b.behavior_log_probabilities = old;
+    if (off_policy) b.sampler_log_probabilities = sampler;
+    b.sampler_weight_cap = 1.05;
+    return b;
+  }
+};
+
+double distance(const matrix<double>& a, const matrix<double>& b) {
+  return (a - b).matrix().norm();
+}
+
+template <class F, class... X>
+void for_each_of(F f, const X&... x) {
+  (f(x), ...);
+}
+
+}  // namespace
+
+// With X_i = R_i − β·Σ δ and A_i = X_i − mean of the others' X, the coefficient of token t is A_i + β·Σ_{s<t} δ_s, and
+// the loss is −1/tokens · Σ min(ρc, clip(ρ, 0.8, 1.2)·c) + β·Σ ρ·k3(δ_t) / tokens in its token form.
+TEST_CASE("The loss and its gradient follow their formulas at every length around whole blocks") {
+  for (Index T : {1, 2, 63, 64, 65, 127, 128, 129, 200}) {
+    CAPTURE(T);
+    const buffers b(2, 3, T, static_cast<unsigned>(T));
+    const double beta = 0.05, tokens = static_cast<double>(6 * T);
+    const matrix<double> delta = b.now - b.reference;
+    const array<double> R = b.rewards.reshaped<Eigen::RowMajor>(), X = R - beta * delta.rowwise().sum();
+    const auto without_itself = [](const array<double>& x, Index i) {
+      return x[i] - (x.segment(i / 3 * 3, 3).sum() - x[i]) / 2;
+    };
+    double to_go = 0, k3 = 0;
+    matrix<double> to_go_slope(6, T), k3_slope(6, T);
+    for (Index i = 0; i < 6; ++i) {
+      double before = 0;
+      for (Index t = 0; t < T; ++t) {
+        const double rho = std::exp(b.now(i, t) - b.old(i, t)), clipped = std::clamp(rho, 0.8, 1.2);
+        const double weight = std::min(std::exp(b.old(i, t) - b.sampler(i, t)), 1.05) / tokens;
+        const auto clip = [&](double c, double& loss) {
+          loss -= weight * std::min(rho * c, clipped * c);
+          return rho * c <= clipped * c ? -weight * rho * c : 0;
+        };
+        to_go_slope(i, t) = clip(without_itself(X, i) + beta * before, to_go);
+        before += delta(i, t);
+        k3_slope(i, t) = clip(without_itself(R, i), k3) + weight * rho * beta * (1 - std::exp(-delta(i, t)));
+        k3 += weight * rho * beta * (std::exp(-delta(i, t)) - 1 + delta(i, t));
+      }
+    }
+    const matrix<double> ones = matrix<double>::Ones(6, T);
+    const auto check = [&](const auto& step, double loss, const matrix<double>& slope) {
+      auto batch = b.batch(true);
+      const auto out = step(batch, b.rewards);
+      CHECK(out.loss == near(loss, 1e-13));
+      CHECK(distance(out.gradient, slope) < 1e-13);
+      batch.mask = ones;
+      const auto masked = step(batch, b.rewards);
+      CHECK(masked.loss == out.loss);
+      CHECK((masked.gradient == out.gradient).all());
+    };
+    check(policy_gradient{k1_reward_to_go{beta}, leave_one_out{}, ppo_clip{}, token_mean{}}, to_go, to_go_slope);
+    check(policy_gradient{k3_token_loss{beta}, leave_one_out{}, ppo_clip{}, token_mean{}}, k3, k3_slope);
+  }
+}
+
+// Five tokens far apart are five tokens side by side: where they stand is nothing to any formula.
+TEST_CASE("Tokens among others that do not count are as if those were not there, in whichever block they stand") {
+  const buffers b(2, 3, 5, 1);
+  const Index T = 150;
+  for (const std::vector<Index>& places :
+       {std::vector<Index>{0, 1, 2, 3, 4}, {0, 62, 63, 64, 149}, {70, 71, 72, 127, 128}, {145, 146, 147, 148, 149}}) {
+    CAPTURE(places);
+    buffers wide(2, 3, T, 2);
+    matrix<double> mask = matrix<double>::Zero(6, T);
+    for (auto* m : {&wide.now, &wide.reference, &wide.old, &wide.sampler}) m->setConstant(NaN);
+    wide.rewards = b.rewards;
+    for (Index t = 0; t < 5; ++t) {
+      const Index place = places[static_cast<std::size_t>(t)];
+      wide.now.col(place) = b.now.col(t);
+      wide.reference.col(place) = b.reference.col(t);
+      wide.old.col(place) = b.old.col(t);
+      wide.sampler.col(place) = b.sampler.col(t);
+      mask.col(place).setOnes();
+    }
+    const auto check = [&](const auto& step, bool off_policy) {
+      auto batch = wide.batch(off_policy);
+      batch.mask = mask;
+      const auto out = step(batch, b.rewards), expected = step(b.batch(off_policy), b.rewards);
+      matrix<double> gradient = matrix<double>::Zero(6, T);
+      for (Index t = 0; t < 5; ++t) gradient.col(places[static_cast<std::size_t>(t)]) = expected.gradient.col(t);
+      CHECK(distance(out.gradient, gradient) < 1e-14);
+      CHECK(out.gradient.matrix().norm() > 0.01);
+      CHECK(out.loss == near(expected.loss, 1e-14));
+      CHECK(out.metrics.tokens == 30);
+      CHECK(out.metrics.kl == near(expected.metrics.kl, 1e-14));
+      CHECK(out.metrics.approx_kl == near(expected.metrics.approx_kl, 1e-14));
+      CHECK(out.metrics.ratio == near(expected.metrics.ratio, 1e-14));
+      CHECK(out.metrics.clip_ratio == near(expected.metrics.clip_ratio, 1e-14));
+    };
+    for_each_of(
+        [&](const auto& kl) {
+          check(policy_gradient{kl, leave_one_out{}}, false);
+          check(policy_gradient{kl, group_standardized{}, ppo_clip{}}, true);
+          check(policy_gradient{kl, leave_one_out{}, cispo{.low = 0.2, .high = 0.2}}, true);
+        },
+        no_kl{}, k1_in_reward{0.3}, k1_reward_to_go{0.3}, k2_loss{0.3}, k3_loss{0.3}, k2_token_loss{0.3},
+        k3_token_loss{0.3});
+    check(policy_gradient{k3_loss{0.3}, leave_one_out{}, sequence_clip{}}, true);
+    check(policy_gradient{k2_token_loss{0.3}, leave_one_out{}, gspo_clip{.low = 0.05, .high = 0.05}}, true);
+    check(policy_gradient{k1_in_reward{0.3}, leave_one_out{}, ppo_clip{}, sequence_mean_of_token_means{}}, true);
+  }
+}
+
+TEST_CASE("A token of a later block is named by its place in the response") {
+  const std::string e = "policy_gradient: expected ";
+  for (Index t : {0, 63, 64, 100, 127, 128, 130}) {
+    const std::string at = " at row 1, column " + std::to_string(t);
+    const auto error = [&](auto change) {
+      buffers b(1, 2, 131, 3);
+      matrix<double> mask = matrix<double>::Ones(2, 131);
+      change(b, mask);
+      auto batch = b.batch(true);
+      batch.mask = mask;
+      return error_of([&] { policy_gradient{no_kl{}, leave_one_out{}, ppo_clip{}}(batch, b.rewards); });
+    };
+    CHECK(error([](auto&, auto&) {}) == "no error");
+    CHECK(error([&](auto&, auto& mask) { mask(1, t) = 0.5; }) == e + "a mask of 0 and 1, got 0.5" + at);
+    CHECK(error([&](auto&, auto& mask) { mask(1, t) = NaN; }) == e + "a mask of 0 and 1, got NaN" + at);
+    CHECK(error([&](auto& b, auto&) { b.now(1, t) = NaN; }) == e + "finite log_probabilities, got NaN" + at);
+    CHECK(error([&](auto& b, auto&) { b.old(1, t) = INFINITY; }) ==
+          e + "finite behavior_log_probabilities, got inf" + at);
+  }
+}
+
+TEMPLATE_TEST_CASE("A mask of any type is held to 0 and 1 in its own type", "", float, double) {
+  using S = TestType;
+  const matrix<S> now = matrix<S>::Constant(2, 70, -1), rewards{{1, 3}};
+  const auto run = [&]<class Mask>(Mask odd, Index t) {
+    Eigen::Array<Mask, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> mask(2, 70);
+    mask.setConstant(Mask(1));
+    mask(1, t) = odd;
+    const token_batch<S, Mask> batch{.log_probabilities = now, .mask = mask};
+    return error_of([&] { policy_gradient{no_kl{}, leave_one_out{}}(batch, rewards); });
+  };
+  for (Index t : {5, 66}) {
+    const std::string expected = "policy_gradient: expected a mask of 0 and 1, got ",
+                      at = " at row 1, column " + std::to_string(t);
+    CHECK(run(true, t) == "no error");
+    CHECK(run(false, t) == "no error");
+    CHECK(run(-0.0, t) == "no error");
+    CHECK(run(0.0f, t) == "no error");
+    CHECK(run(2, t) == expected + "2" + at);
+    CHECK(run(-1, t) == expected + "-1" + at);
+    CHECK(run(static_cast<unsigned char>(255), t) == expected + "255" + at);
+    CHECK(run(std::int64_t{1} << 62, t) == expected + "4.61168602e+18" + at);
+    CHECK(run(1e-50, t) == expected + "1e-50" + at);  // 0 as a float
+    CHECK(run(1 + 1e-12, t) == expected + "1" + at);  // 1 as a float, and as it is shown
+    CHECK(run(1e300, t) == expected + "1e+300" + at);
+  }
+}
+
+// L = −ρ·A with ρ = e^20·(1 + (22 − 20)) for a log-ratio of 22, and its slope by log ρ stays e^20.
+TEST_CASE("A ratio above e^20 goes on as a straight line in the step too") {
+  const matrix<double> now{{-1, -1}, {-1, -1}}, old{{-23, -1}, {-1, -1}}, rewards{{-1, 1}};
+  const token_batch<double> batch{.log_probabilities = now, .behavior_log_probabilities = old};
+  const auto out = policy_gradient{no_kl{}, no_baseline{}, ppo_clip{.low = 1, .high = 1e12}}(batch, rewards);
+  const double e20 = std::exp(20.0);
+  CHECK(out.loss == near((3 * e20 + 1 - 2) / 2, 1e-5));
+  CHECK(out.gradient(0, 0) == near(e20 / 2, 1e-6));
+  CHECK(out.gradient(0, 1) == near(0.5, 1e-15));
+}
