@@ -142,6 +142,55 @@ TEMPLATE_TEST_CASE("Rewards far from 0 keep their differences", "", float, doubl
   CHECK(same(advantage(rewards, group_standardized{}), advantage(matrix<S>{{0, 1, 5}}, group_standardized{})));
 }
 
+TEMPLATE_TEST_CASE("Standardised rewards do not depend on their scale, however large or small", "", float, double) {
+  using S = TestType;
+  const bool single = std::same_as<S, float>;
+  const matrix<S> expected = advantage(matrix<S>{{1, 2, 6}}, group_standardized{.epsilon = 0});
+  for (double scale : {single ? 1e-30 : 1e-300, 1e-20, 1e20, single ? 5e37 : 1e200, single ? -5e37 : 2e307}) {
+    CAPTURE(scale);
+    const matrix<S> rewards = matrix<S>{{1, 2, 6}} * static_cast<S>(scale);
+    CHECK(distance(advantage(rewards, group_standardized{.epsilon = 0}), scale > 0 ? expected : matrix<S>(-expected)) <
+          8 * static_cast<double>(std::numeric_limits<S>::epsilon()));
+  }
+}
+
+TEMPLATE_TEST_CASE("Advantages that are not finite are refused, and so is a baseline that gives too few", "", float,
+                   double) {
+  using S = TestType;
+  const S most = std::numeric_limits<S>::max(), none = missing<S>;
+  const auto first_only = [](const auto& r) {
+    using T = typename std::remove_cvref_t<decltype(r)>::Scalar;
+    return r * (r[0] > 0 ? T{1} : missing<T>);
+  };
+  const auto error = [](const matrix<S>& r, const auto& baseline) {
+    return error_of([&] { advantage(r, baseline, unscored::carry); });
+  };
+  const matrix<S> far{{none, most, -most}};
+  CHECK(error(far, leave_one_out{}) == "advantage: expected finite advantages, got inf at row 0, column 1");
+  CHECK(error(far, max_at_n{2}) == "advantage: expected finite advantages, got inf at row 0, column 1");
+  CHECK(error(matrix<S>{{1, 2}, {3, 4}}, [](const auto& r) { return 1 / (r - r[0]).square(); }) ==
+        "advantage: expected finite advantages, got inf at row 0, column 0");
+  CHECK(error(matrix<S>{{1, 2}, {0, 4}}, first_only) ==
+        "advantage: expected finite advantages, got NaN at row 1, column 0");
+  CHECK(error_of([&] {
+          advantage(std::vector<int>{1, 2, 1}, array<S>{{most, 3, -most}}, leave_one_out{});
+        }) == "advantage: expected finite advantages, got inf at index 0");
+  const auto sized = [](Index more) {
+    return [more](const auto& r) {
+      return array<typename std::remove_cvref_t<decltype(r)>::Scalar>::Ones(r.size() + more).eval();
+    };
+  };
+  CHECK(error(matrix<S>{{none, 1, 2}}, sized(0)) == "no error");
+  for (Index more : {-1, 1})
+    CHECK(error(matrix<S>{{none, 1, 2}}, sized(more)) ==
+          "advantage: expected 2 advantages from the baseline, one for each reward of its group, got " +
+              std::to_string(2 + more));
+  // In rows or of Eigen's matrix kind, they are advantages all the same.
+  const matrix<S> rewards{{1, 2, 6}}, negated = -rewards;
+  CHECK(same(advantage(rewards, [](const auto& r) { return -r.transpose(); }), negated));
+  CHECK(same(advantage(rewards, [](const auto& r) { return -r.matrix(); }), negated));
+}
+
 TEMPLATE_TEST_CASE("An unscored response gets 0, and its siblings are as if it were not there", "", float, double) {
   using S = TestType;
   const S none = missing<S>;

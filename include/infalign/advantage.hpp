@@ -12,8 +12,9 @@
 /// Advantages: rewards less what the other responses to the same prompt lead one to expect.
 ///
 /// One rule for all of them: unscored (NaN) responses are left out of their siblings' advantages and get exactly 0; so
-/// does every response of a group with fewer scored ones than the baseline needs, and of a group of equals. A P × M
-/// matrix with M below that need, where nothing could ever be learnt, is an error.
+/// does every response of a group with fewer scored ones than the baseline needs, and, where the baseline compares
+/// siblings, of a group of equals. A P × M matrix with M below that need, where nothing could ever be learnt, is an
+/// error; and so is an advantage that is not finite.
 namespace infalign {
 
 /// A baseline: a function from the M scored rewards of one group to their M advantages, as Eigen vectors.
@@ -48,17 +49,16 @@ inline constexpr bool linear = [] {
     return false;
 }();
 
-/// scale·(r_i − r_0) + shift: rewards that are all equal are all exactly `shift`.
+/// r_i − r_0 in double: rewards that are all equal are all exactly 0.
 template <class R>
-auto affine(const R& r, double scale, double shift) {
-  using S = typename R::Scalar;
-  return static_cast<S>(scale) * (r - r[0]) + static_cast<S>(shift);
+auto shifted(const R& r) {
+  return r.template cast<double>() - static_cast<double>(r[0]);
 }
 
-/// The sum of r_i − r_0.
+/// scale·(r_i − r_0) + shift.
 template <class R>
-double shifted_sum(const R& r) {
-  return (r - r[0]).template cast<double>().sum();
+auto affine(const R& r, double scale, double shift) {
+  return (scale * shifted(r) + shift).template cast<typename R::Scalar>();
 }
 
 }  // namespace detail
@@ -78,7 +78,7 @@ struct group_mean {
   static int smallest_group() { return 2; }
   template <vector_expression R>
   auto operator()(const R& r) const {
-    return detail::affine(r, 1, -detail::shifted_sum(r) / static_cast<double>(r.size()));
+    return detail::affine(r, 1, -detail::shifted(r).sum() / static_cast<double>(r.size()));
   }
 };
 
@@ -90,7 +90,7 @@ struct leave_one_out {
   template <vector_expression R>
   auto operator()(const R& r) const {
     const double others = std::max(1.0, static_cast<double>(r.size()) - 1);
-    return detail::affine(r, (others + 1) / others, -detail::shifted_sum(r) / others);
+    return detail::affine(r, (others + 1) / others, -detail::shifted(r).sum() / others);
   }
 };
 
@@ -108,10 +108,12 @@ struct group_standardized {
 
   template <vector_expression R>
   auto operator()(const R& r) const {
-    const double n = static_cast<double>(r.size()), mean = detail::shifted_sum(r) / n;
-    const double squares = ((r - r[0]).template cast<double>() - mean).square().sum();
-    const double scale = squares > 0 ? 1 / (std::sqrt(squares / (n - 1)) + epsilon) : 0;
-    return detail::affine(r, scale, -scale * mean);
+    const double n = static_cast<double>(r.size()), size = detail::shifted(r).abs().maxCoeff();
+    if (!(size > 0)) return detail::affine(r, 0, 0);
+    const double mean = detail::shifted(r).sum() / size / n;  // of differences of size 1, whose squares are in range
+    const double squares = (detail::shifted(r) / size - mean).square().sum();
+    const double scale = 1 / (std::sqrt(squares / (n - 1)) + epsilon / size);
+    return detail::affine(r, scale / size, -scale * mean);
   }
 };
 
@@ -228,12 +230,18 @@ void advantages(const char* function, const S* rewards, S* result, const groups&
       fail(function, text("at least ", needed, " responses to each prompt for this baseline"),
            text(g.columns(), " (columns of the rewards)"));
     g.apply(rewards, result, S{0}, [&](Eigen::Map<const array<S>> group, Eigen::Map<array<S>> out, Eigen::Index) {
-      if (group.size() < needed)
+      if (group.size() < needed) {
         out.setZero();
-      else
-        out = baseline(group);
+        return;
+      }
+      const auto& given = baseline(group);
+      check_size(function, "advantages from the baseline, one for each reward of its group", group.size(),
+                 given.size());
+      out = as_column(given);
     });
   }
+  for (Eigen::Index i = 0; i < g.size(); ++i)
+    if (!is_finite(result[i])) fail(function, "finite advantages", text(result[i], place(i, g.columns())));
 }
 
 /// Mean of the scored, in double.
