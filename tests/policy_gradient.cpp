@@ -473,16 +473,56 @@ TEST_CASE("A step of bad parameters is not made") {
         "sequence_mean_of_token_sums: expected a length finite and above 0, got 0");
 }
 
-TEST_CASE("A response with nobody to be compared with has gradient 0 with the KL in the reward, in each form of it") {
+// A KL in the reward goes with the reward; a KL loss does not, and stays.
+TEST_CASE("A response with nobody to be compared with has gradient 0 with the KL in the reward, for every baseline") {
   const matrix<double> now{{-1, -1, -1}, {-1, -2, -1}, {-2, -1, -1}},
       reference{{-2, -1.5, -1}, {-2, -1, -1}, {-1, -1, -3}};
   const token_batch<double> batch{.log_probabilities = now, .reference_log_probabilities = reference};
   const std::vector<int> prompt{7, 8, 8};  // the first is alone
   const array<double> rewards{{3, 1, 5}};
-  const auto whole = policy_gradient{k1_in_reward{.beta = 1}, leave_one_out{}}(batch, prompt, rewards).gradient;
-  const auto to_go = policy_gradient{k1_reward_to_go{.beta = 1}, leave_one_out{}}(batch, prompt, rewards).gradient;
-  CHECK((whole.row(0) == 0).all());
-  CHECK((to_go.row(0) == 0).all());
-  CHECK((whole.row(1) != 0).all());
-  CHECK((to_go.row(1) != 0).any());
+  for_each_of(
+      [&](const auto& baseline) {
+        const auto whole = policy_gradient{k1_in_reward{.beta = 1}, baseline}(batch, prompt, rewards).gradient;
+        const auto to_go = policy_gradient{k1_reward_to_go{.beta = 1}, baseline}(batch, prompt, rewards).gradient;
+        const auto loss = policy_gradient{k2_loss{.beta = 1}, baseline}(batch, prompt, rewards).gradient;
+        CHECK((whole.row(0) == 0).all());
+        CHECK((to_go.row(0) == 0).all());
+        CHECK((loss.row(0) == 0.5).all());  // δ = 1½, of three responses
+        CHECK((whole.row(2) != 0).all());
+        CHECK((to_go.row(2) != 0).all());
+      },
+      group_mean{}, leave_one_out{}, group_standardized{}, max_at_n{2}, min_at_n{2}, centered_max_at_n{2});
+}
+
+TEST_CASE("The spread of the advantages is theirs, far from 0 too") {
+  const matrix<double> now = matrix<double>::Constant(4, 1, -1), rewards{{1e9, 1e9 + 1}, {1e9 + 2, 1e9 + 3}};
+  const auto m = policy_gradient{no_kl{}, no_baseline{}}(token_batch<double>{now}, rewards).metrics;
+  CHECK(m.reward_std == near(std::sqrt(5. / 3), 1e-12));
+  CHECK(m.advantage_std == near(std::sqrt(5. / 3), 1e-12));
+  CHECK(m.advantage_mean == 1e9 + 1.5);
+}
+
+TEST_CASE("A group has no spread where all its rewards are equal, the unscored left out") {
+  const matrix<double> now = matrix<double>::Constant(9, 1, -1), rewards{{1, 2, 1}, {3, 3, 3}, {NaN, 5, 5}};
+  const policy_gradient step{no_kl{}, leave_one_out{}, reinforce{}, {}, unscored::carry};
+  CHECK(step(token_batch<double>{now}, rewards).metrics.frac_reward_zero_std == near(2. / 3, 1e-15));
+}
+
+namespace {
+struct whole_response {
+  static constexpr ratio_of ratio = ratio_of::sequence;
+  surrogate_term<float> operator()(float, float, float) const { return {}; }
+  surrogate_term<double> operator()(double log_probability, double, double A) const {
+    return {.loss = -A * log_probability, .slope = -A};
+  }
+};
+}  // namespace
+
+// L = −A·log π(y), of the whole response: a user's own surrogate of sequences sees the sum over its tokens.
+TEST_CASE("A surrogate of whole responses is given their log-probability") {
+  const buffers b(12);
+  const auto own = policy_gradient{no_kl{}, leave_one_out{}, whole_response{}}(b.on_policy(), b.rewards);
+  const auto expected = policy_gradient{no_kl{}, leave_one_out{}}(b.on_policy(), b.rewards);
+  CHECK(own.loss == near(expected.loss, 1e-14));
+  CHECK(distance(own.gradient, expected.gradient) < 1e-15);
 }

@@ -46,7 +46,8 @@ concept kl_term = requires(const K& k) {
 
 namespace detail {
 
-/// e^x and its derivative, as a straight line beyond x = 20: it never overflows, and its gradient never vanishes.
+/// e^x and its derivative, as a straight line beyond x = 20: its gradient never vanishes, and it overflows for no
+/// log-ratio below 7e29 (float).
 template <real_scalar S>
 value_and_slope<S> capped_exp(S x) {
   constexpr S cap = 20;

@@ -29,8 +29,9 @@ namespace infalign {
 /// default) the mean of −gradient over batches sampled from π_θ is exactly ∇J.
 ///
 /// Throws for shapes that do not fit, log-probabilities that are not finite where the mask is 1, a mask of other than 0
-/// and 1, an infinite reward, and NaN unless it is carried; then such a response has gradient 0 and no effect on the
-/// others. A response of no tokens has gradient 0, and counts.
+/// and 1, an infinite reward or advantage, and NaN unless it is carried; then such a response has gradient 0 and no
+/// effect on the others. A response whose group is too small for the baseline has gradient 0, a KL in the reward
+/// included; a KL loss it keeps. A response of no tokens has gradient 0, and counts.
 template <kl_term KL, advantage_baseline Baseline, surrogate Surrogate = reinforce,
           aggregation Aggregation = sequence_mean_of_token_sums>
 class policy_gradient {
@@ -92,13 +93,14 @@ class policy_gradient {
   static constexpr bool kl_after_baseline =
       (KL::place == kl_place::reward || KL::place == kl_place::reward_to_go) && !detail::linear<Baseline>;
 
-  /// One response: its tokens that count, and over them the log-ratios of π_θ to π_ref, of π_θ to π_old, and of π_old
-  /// to the sampler.
+  /// One response: its tokens that count, and over them log π_θ and the log-ratios of π_θ to π_ref, of π_θ to π_old, and
+  /// of π_old to the sampler.
   struct sequence {
-    double tokens = 0, delta = 0, log_ratio = 0, correction = 0;
+    double tokens = 0, log_probability = 0, delta = 0, log_ratio = 0, correction = 0;
 
     template <real_scalar S>
     void add(const detail::token_block<S>& block) {
+      if constexpr (by_sequence) log_probability += static_cast<double>(block.log_probability.sum());
       delta += static_cast<double>(block.delta.sum());
       log_ratio += static_cast<double>(block.log_ratio.sum());
       correction += static_cast<double>(block.correction.sum());
@@ -138,9 +140,12 @@ class policy_gradient {
     detail::advantages(name, advantages.data(), advantages.data(), g, baseline_,
                        size.sequences > 0 ? totals[3] / size.sequences : 0);
 
-    // A response that its baseline leaves out has advantage 0, KL and all: then reward-to-go has nothing to give back.
+    // What advantages spread around: their mean, where no baseline has made it small.
+    const double centre = std::same_as<Baseline, no_baseline> && size.sequences > 0 ? totals[3] / size.sequences : 0;
+
+    // A response that its baseline leaves out has advantage 0, KL and all: nothing is added to it.
     array<S> compared = array<S>::Ones(B);
-    if constexpr (KL::place == kl_place::reward_to_go && kl_through_baseline)
+    if constexpr (KL::place == kl_place::reward_to_go || kl_after_baseline)
       g.apply(rewards, compared.data(), S{0},
               [&](Eigen::Map<const array<S>> group, Eigen::Map<array<S>> out, Eigen::Index) {
                 out.setConstant(group.size() >= detail::smallest_group(baseline_) ? 1 : 0);
@@ -167,17 +172,18 @@ class policy_gradient {
       if (s.tokens == 0) result.gradient.row(i).setZero();
       if (detail::is_nan(rewards[i])) continue;
       if constexpr (kl_after_baseline)
-        advantages[i] = static_cast<S>(static_cast<double>(advantages[i]) - kl_.beta * s.delta);
+        advantages[i] =
+            static_cast<S>(static_cast<double>(advantages[i]) - static_cast<double>(compared[i]) * kl_.beta * s.delta);
       const double A = static_cast<double>(advantages[i]), deviation = static_cast<double>(rewards[i]) - mean_reward;
       sum[reward_squares] += deviation * deviation;
       sum[advantage] += A;
-      sum[advantage_squares] += A * A;
+      sum[advantage_squares] += (A - centre) * (A - centre);
       if (s.tokens == 0) continue;
 
       double loss = 0, slope = 0;  // of the whole response; the slope is that of each of its tokens
       if constexpr (by_sequence) {
         const double share = Surrogate::ratio == ratio_of::sequence_geometric_mean ? 1 / s.tokens : 1;
-        const auto term = surrogate_(0.0, s.log_ratio * share, A);
+        const auto term = surrogate_(s.log_probability * share, s.log_ratio * share, A);
         const double correction = sampler_weight(batch, s.correction);
         loss += correction * term.loss;
         slope += correction * term.slope * share;
@@ -230,7 +236,8 @@ class policy_gradient {
     reduce(sum);
 
     const auto per = [](double total, double count) { return count > 0 ? total / count : 0; };
-    const double spread = sum[advantage_squares] - sum[advantage] * per(sum[advantage], size.sequences);
+    const double off_centre = per(sum[advantage], size.sequences) - centre;
+    const double spread = sum[advantage_squares] - size.sequences * off_centre * off_centre;
     const bool has_reference = batch.reference_log_probabilities.given() || B == 0;
     metrics.sequences = size.sequences;
     metrics.tokens = size.tokens;

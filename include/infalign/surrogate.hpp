@@ -25,7 +25,8 @@ struct surrogate_term {
   int clipped = 0;
 };
 
-/// A surrogate: a function of (log π_θ, log ρ, advantage) to a `surrogate_term`, and its `ratio`. It may have a member
+/// A surrogate: a function of (log π_θ, log ρ, advantage), both of what `ratio` names, to a `surrogate_term`; of a token
+/// where that is nothing. It may have a member
 /// `check()`; and a member `with_ratio` of (log π_θ, {ρ, dρ/d log ρ}, advantage) for the same term, which the step
 /// calls with many exponentials taken at once.
 template <class F>
