@@ -256,6 +256,9 @@ TEMPLATE_TEST_CASE("Sizes and indices that do not fit are refused, by name", "",
         "calibrate: expected prompt indices from 0 to 2, got 18446744073709551615 at index 1");
   CHECK(error(std::vector<unsigned>{~0u, 0}) ==
         "calibrate: expected prompt indices from 0 to 2, got 4294967295 at index 0");
+  CHECK(error_of([&] {
+          calibrate(matrix<S>(0, 4), std::vector<int>{0, 0}, flat);
+        }) == "calibrate: expected a reference with a row for each prompt, got no rows");
   CHECK(error(Eigen::ArrayXi{{5, 0}}) == "calibrate: expected prompt indices from 0 to 2, got 5 at index 0");
 }
 

@@ -130,6 +130,13 @@ TEMPLATE_TEST_CASE("The normalised exponential has its limits at small and huge 
   }
 }
 
+TEMPLATE_TEST_CASE("The exponential has its limit at a huge negative t", "", float, double) {
+  using S = TestType;
+  const array<S> u{{0, S(0.001), 1}}, expected{{-1, 0, 0}};
+  for (double t : {-1e6, -1e38, -1e39, -1e300, -std::numeric_limits<double>::max()})
+    CHECK(same(transform(u, exponential{t}), expected));
+}
+
 // normalised = (e^{tu} − 1)/(e^t − 1); exponential = ±e^{tu} with the sign of t.
 TEMPLATE_TEST_CASE("The normalised exponential is the exponential, shifted and scaled", "", float, double) {
   using S = TestType;

@@ -76,7 +76,7 @@ struct exponential {
   template <class U>
   typename U::PlainObject many(const Eigen::ArrayBase<U>& u) const {
     using S = typename U::Scalar;
-    const S s = static_cast<S>(t), sign = t > 0 ? 1 : -1;
+    const S s = static_cast<S>(std::max(t, -double{std::numeric_limits<S>::max()})), sign = t > 0 ? 1 : -1;
     constexpr S safe = std::same_as<S, float> ? 80 : 700;  // Eigen's vectorised exponential overflows too early
     if (std::abs(s) > safe) return u.derived().unaryExpr([s, sign](S x) { return sign * std::exp(s * x); });
     return sign * (s * u.derived()).exp();
