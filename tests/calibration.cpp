@@ -91,6 +91,7 @@ TEMPLATE_TEST_CASE("A flat batch finds its rows by prompt index, in any order an
   check(std::vector<std::size_t>(prompt.begin(), prompt.end()));
   check(std::vector<std::int8_t>(prompt.begin(), prompt.end()));
   check(std::vector<std::uint64_t>(prompt.begin(), prompt.end()));
+  check(std::vector<char>(prompt.begin(), prompt.end()));
   check(Eigen::ArrayXi{{0, 1, 2, 2, 1, 0}});
   check(Eigen::Array<Index, 1, 6>{0, 1, 2, 2, 1, 0});
   check(Eigen::VectorXi{{0, 1, 2, 2, 1, 0}});
@@ -99,6 +100,7 @@ TEMPLATE_TEST_CASE("A flat batch finds its rows by prompt index, in any order an
   CHECK(same(calibrate(reference, prompt, rewards.matrix()), expected));
   CHECK(same(calibrate(reference, prompt, rewards + S{0}), expected));
   CHECK(same(calibrate(reference, prompt, rewards, weak_rank{}), array<S>{{0.5, 0.5, 1, 0.5, 0.25, 1}}));
+  CHECK(same(calibrate(reference, std::vector<bool>{true, false}, array<S>{{25, 2.5}}), array<S>{{0.5, 0.5}}));
   CHECK(calibrate(reference, std::vector<int>{}, array<S>()).size() == 0);
 }
 

@@ -4,6 +4,7 @@
 #include "catch.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <random>
 
 // The gradient of a step is the derivative of its loss by the log-probabilities, where what the step holds constant is
@@ -82,14 +83,35 @@ double weight(const token_mean&, double, double, double tokens) {
 
 const double sampler_weight_cap = 1.05;  // binds on some tokens, and not on others
 
+/// The parts of a step, without their types, so that what follows is compiled once.
+struct parts {
+  ratio_of ratio;
+  kl_place place;
+  double beta;
+  std::function<double(double log_p, double log_ratio, double constant_log_ratio, double A)> gain;
+  std::function<double(double delta)> kl_estimate;
+  std::function<double(double length, double sequences, double tokens)> token_weight;
+};
+
+template <kl_term KL, surrogate F, aggregation A>
+parts parts_of(const KL& kl, const F& f, const A& a) {
+  parts p{F::ratio, KL::place, kl.beta, {}, {}, {}};
+  p.gain = [f](double log_p, double log_ratio, double constant, double advantage) {
+    return objective(f, log_p, log_ratio, constant, advantage);
+  };
+  if constexpr (KL::place == kl_place::sequence_loss || KL::place == kl_place::token_loss)
+    p.kl_estimate = [kl](double delta) { return estimate(kl, delta); };
+  p.token_weight = [a](double length, double sequences, double tokens) { return weight(a, length, sequences, tokens); };
+  return p;
+}
+
 /// The loss of a step with leave_one_out at log-probabilities x, from the formulas, in double. What is held constant is
 /// taken at b.now: advantages, importance ratios, the sampler's weights, CISPO's.
-template <class KL, class Surrogate, class Aggregation>
-double frozen_loss(const buffers<double>& b, bool sampled, const KL& kl, const Surrogate& f, const Aggregation& a,
-                   const matrix<double>& x) {
-  constexpr bool in_reward = KL::place == kl_place::reward || KL::place == kl_place::reward_to_go;
-  constexpr bool geometric = Surrogate::ratio == ratio_of::sequence_geometric_mean;
-  const matrix<double> old = Surrogate::ratio == ratio_of::nothing ? b.now : b.old;
+double frozen_loss(const buffers<double>& b, bool sampled, const parts& p, const matrix<double>& x) {
+  const bool in_reward = p.place == kl_place::reward || p.place == kl_place::reward_to_go;
+  const bool geometric = p.ratio == ratio_of::sequence_geometric_mean;
+  const bool by_sequence = p.ratio == ratio_of::sequence || geometric;
+  const matrix<double> old = p.ratio == ratio_of::nothing ? b.now : b.old;
   const auto counted = [&](const matrix<double>& m) { return matrix<double>((b.mask == 1).select(m, 0.0)); };
   const matrix<double> delta_now = counted(b.now - b.reference), delta = counted(x - b.reference);
   const matrix<double> ratio_now = counted(b.now - old), ratio = counted(x - old),
@@ -100,47 +122,48 @@ double frozen_loss(const buffers<double>& b, bool sampled, const KL& kl, const S
 
   const array<double> R = b.rewards.reshaped<Eigen::RowMajor>();
   array<double> X = R;
-  if constexpr (in_reward) X -= kl.beta * delta_now.rowwise().sum();
+  if (in_reward) X -= p.beta * delta_now.rowwise().sum();
   double loss = 0;
   for (Index i = 0; i < b.B; ++i) {
     const double length = b.mask.row(i).sum(), share = geometric ? 1 / length : 1;
     const double others = (X.segment(i / b.M * b.M, b.M).sum() - X[i]) / (b.M - 1);
     double sum = 0;
-    if constexpr (Surrogate::ratio == ratio_of::sequence || geometric)
+    if (by_sequence)
       sum -= sampler_weight(correction.row(i).sum()) *
-             objective(f, 0, ratio.row(i).sum() * share, ratio_now.row(i).sum() * share, X[i] - others);
-    if constexpr (KL::place == kl_place::sequence_loss)
-      sum += kl.beta * std::exp(ratio_now.row(i).sum()) * sampler_weight(correction.row(i).sum()) *
-             estimate(kl, delta.row(i).sum());
+             p.gain(0, ratio.row(i).sum() * share, ratio_now.row(i).sum() * share, X[i] - others);
+    if (p.place == kl_place::sequence_loss)
+      sum += p.beta * std::exp(ratio_now.row(i).sum()) * sampler_weight(correction.row(i).sum()) *
+             p.kl_estimate(delta.row(i).sum());
     for (Index t = 0; t < b.T; ++t) {
       if (b.mask(i, t) == 0) continue;
       double A = X[i] - others;
-      if constexpr (KL::place == kl_place::reward_to_go)
-        A = R[i] - kl.beta * delta_now.row(i).tail(b.T - t).sum() - others;
-      if constexpr (Surrogate::ratio == ratio_of::nothing || Surrogate::ratio == ratio_of::token)
-        sum -= sampler_weight(correction(i, t)) * objective(f, x(i, t), ratio(i, t), ratio_now(i, t), A);
-      if constexpr (KL::place == kl_place::token_loss)
-        sum += kl.beta * std::exp(ratio_now(i, t)) * sampler_weight(correction(i, t)) * estimate(kl, delta(i, t));
+      if (p.place == kl_place::reward_to_go) A = R[i] - p.beta * delta_now.row(i).tail(b.T - t).sum() - others;
+      if (!by_sequence) sum -= sampler_weight(correction(i, t)) * p.gain(x(i, t), ratio(i, t), ratio_now(i, t), A);
+      if (p.place == kl_place::token_loss)
+        sum += p.beta * std::exp(ratio_now(i, t)) * sampler_weight(correction(i, t)) * p.kl_estimate(delta(i, t));
     }
-    loss += weight(a, length, b.B, b.mask.sum()) * sum;
+    loss += p.token_weight(length, b.B, b.mask.sum()) * sum;
   }
   return loss;
 }
 
-template <class KL, class Surrogate, class Aggregation>
-void check_derivative(const KL& kl, const Surrogate& f, const Aggregation& a) {
-  constexpr bool off_policy = Surrogate::ratio != ratio_of::nothing;
-  const policy_gradient step{kl, leave_one_out{}, f, a};
-  const auto run = [&]<real_scalar S>(const buffers<S>& b, bool sampled) {
-    token_batch<S> batch{.log_probabilities = b.now, .reference_log_probabilities = b.reference, .mask = b.mask};
-    if (off_policy) batch.behavior_log_probabilities = b.old;
-    if (sampled) batch.sampler_log_probabilities = b.sampler;
-    batch.sampler_weight_cap = sampler_weight_cap;
-    return step(batch, b.rewards);
-  };
+template <real_scalar S>
+using step_on = std::function<step_result<S>(const token_batch<S>&, const matrix<S>&)>;
+
+template <real_scalar S>
+step_result<S> run(const step_on<S>& step, const buffers<S>& b, bool off_policy, bool sampled) {
+  token_batch<S> batch{.log_probabilities = b.now, .reference_log_probabilities = b.reference, .mask = b.mask};
+  if (off_policy) batch.behavior_log_probabilities = b.old;
+  if (sampled) batch.sampler_log_probabilities = b.sampler;
+  batch.sampler_weight_cap = sampler_weight_cap;
+  return step(batch, b.rewards);
+}
+
+void check_step(const parts& p, const step_on<double>& step, const step_on<float>& single_step) {
+  const bool off_policy = p.ratio != ratio_of::nothing;
   const buffers<double> b(1);
   for (bool sampled : {false, true}) {
-    const auto loss = [&](const matrix<double>& x) { return frozen_loss(b, sampled, kl, f, a, x); };
+    const auto loss = [&](const matrix<double>& x) { return frozen_loss(b, sampled, p, x); };
     matrix<double> derivative(b.B, b.T);
     for (Index k = 0; k < derivative.size(); ++k) {
       matrix<double> up = b.now, down = b.now;
@@ -149,7 +172,7 @@ void check_derivative(const KL& kl, const Surrogate& f, const Aggregation& a) {
       derivative.data()[k] = (loss(up) - loss(down)) / 2e-5;
     }
     const double size = derivative.matrix().norm();
-    const auto out = run(b, sampled);
+    const auto out = run(step, b, off_policy, sampled);
     CHECK(out.loss == near(loss(b.now), 1e-13));
     CHECK(distance(out.gradient, derivative) < 1e-7 * size);
     CHECK(((b.mask == 1) || (out.gradient == 0)).all());
@@ -157,13 +180,20 @@ void check_derivative(const KL& kl, const Surrogate& f, const Aggregation& a) {
       CHECK(out.metrics.clip_ratio_low > 0);
       CHECK(out.metrics.clip_ratio_high > 0);
     }
-    if constexpr (std::same_as<Aggregation,
-                               sequence_mean_of_token_sums>) {  // float: 24 bits, and sums of a dozen terms
-      const auto single = run(buffers<float>(1), sampled);
+    if (single_step) {  // 24 bits, and sums of a dozen terms
+      const auto single = run(single_step, buffers<float>(1), off_policy, sampled);
       CHECK(single.loss == near(out.loss, 1e-6));
       CHECK(distance(single.gradient.template cast<double>(), derivative) < 1e-5 * size);
     }
   }
+}
+
+template <kl_term KL, surrogate F, aggregation A>
+void check_derivative(const KL& kl, const F& f, const A& a) {
+  const policy_gradient step{kl, leave_one_out{}, f, a};
+  step_on<float> single;
+  if constexpr (std::same_as<A, sequence_mean_of_token_sums>) single = step;
+  check_step(parts_of(kl, f, a), step, single);
 }
 
 }  // namespace

@@ -236,7 +236,7 @@ void count_flat(const char* function, const T& reference, const I& prompt, Rewar
   using S = typename T::Scalar;
   decltype(auto) table = rows_of(reference);
   check_size(function, "prompt indices, one for each reward", rewards.size(), static_cast<Eigen::Index>(prompt.size()));
-  const auto index = [&](Eigen::Index i) { return prompt[static_cast<decltype(prompt.size())>(i)]; };
+  const auto index = [&](Eigen::Index i) { return +prompt[static_cast<decltype(prompt.size())>(i)]; };  // of char: int
   if (rewards.size() > 0 && table.rows() == 0) fail(function, "a reference with a row for each prompt", "no rows");
   for (Eigen::Index i = 0; i < rewards.size(); ++i)
     if (std::cmp_less(index(i), 0) || std::cmp_greater_equal(index(i), table.rows()))
