@@ -146,13 +146,16 @@ TEST_CASE("a stage that is stopped goes on to the same numbers") {
   const auto run = [&](const std::string& file, int64_t stop_at) {
     auto model = model_of(9);
     std::vector<double> numbers{0};
-    train({"a stage", folder / file, 12, 1e-2}, *model, numbers, [&](int64_t step, std::vector<double>& saved) {
-      const auto loss = log_probabilities(model, prompts, sample(model, prompts, 2, response_length)).mean();
-      loss.backward();
-      saved[0] += loss.item<double>();
-      if (step == stop_at) stop_requested = 1;
-      return std::string();
-    });
+    train(
+        {"a stage", folder / file, 12, 1e-2}, *model, numbers,
+        [&](int64_t step, std::vector<double>& saved) {
+          const auto loss = log_probabilities(model, prompts, sample(model, prompts, 2, response_length)).mean();
+          loss.backward();
+          saved[0] += loss.item<double>();
+          if (step == stop_at) stop_requested = 1;
+          return std::string();
+        },
+        [](int64_t) {});
     return std::pair{model, numbers};
   };
   const auto [whole, expected] = run("whole.pt", -1);

@@ -21,10 +21,10 @@ using namespace trainer;
 
 struct options {
   fs::path folder;
-  int64_t supervised_steps = 2000, reward_steps = 300, steps = 400;
+  int64_t supervised_steps = 1500, reward_steps = 200, steps = 800;
   int64_t prompts = 8, responses = 8;  // of one step
   int64_t references = 64;             // K
-  double learning_rate = 5e-4, kl = 0.5;
+  double learning_rate = 5e-5, kl = 0.5;
   std::vector<std::uint64_t> seeds{1, 2, 3};
   std::vector<std::string> goals;  // all if none is named
   bool report_only = false;
@@ -53,6 +53,8 @@ int64_t count_lines(const fs::path& file) {
 std::vector<int64_t> measured_at(int64_t steps) {
   return {steps / 8, steps / 3, steps};
 }
+
+const auto nothing = [](int64_t) {};
 
 class run {
  public:
@@ -87,11 +89,14 @@ class run {
     reference_->to(device);
     reference_->train();
     std::vector<double> numbers;
-    train({"supervised", in("supervised.pt"), o_.supervised_steps, 2e-3}, *reference_, numbers, [&](int64_t, auto&) {
-      const auto loss = loss_of(text.index_select(0, random_rows(text.size(0), 32)));
-      loss.backward();
-      return "loss " + std::to_string(loss.item<double>());
-    });
+    train(
+        {"supervised", in("supervised.pt"), o_.supervised_steps, 2e-3}, *reference_, numbers,
+        [&](int64_t, auto&) {
+          const auto loss = loss_of(text.index_select(0, random_rows(text.size(0), 32)));
+          loss.backward();
+          return "loss " + std::to_string(loss.item<double>());
+        },
+        nothing);
     reference_->eval();
     const torch::NoGradGuard no_gradient;
     const auto held_out = torch::cat({read_tokens(in("held_out.turns.prompts.npy"), prompt_length),
@@ -123,12 +128,15 @@ class run {
     reward_->to(device);
     reward_->train();
     std::vector<double> numbers;
-    train({"reward model", in("reward.pt"), o_.reward_steps, 5e-4}, *reward_, numbers, [&](int64_t, auto&) {
-      const auto rows = random_rows(pairs, 32);
-      const auto loss = -torch::log_sigmoid(difference("training", &rows)).mean();
-      loss.backward();
-      return "loss " + std::to_string(loss.item<double>());
-    });
+    train(
+        {"reward model", in("reward.pt"), o_.reward_steps, 5e-4}, *reward_, numbers,
+        [&](int64_t, auto&) {
+          const auto rows = random_rows(pairs, 32);
+          const auto loss = -torch::log_sigmoid(difference("training", &rows)).mean();
+          loss.backward();
+          return "loss " + std::to_string(loss.item<double>());
+        },
+        nothing);
     reward_->eval();
     score_ = [this](const Tensor& prompts, const Tensor& responses) { return reward_->forward(prompts, responses); };
     const torch::NoGradGuard no_gradient;
@@ -176,32 +184,30 @@ class run {
       const auto from = reference_->named_parameters();
       for (auto& parameter : policy->named_parameters()) parameter.value().copy_(from[parameter.key()]);
     }
-    const auto measure_at = [&](int64_t step) {
+    const auto look = [&](int64_t step) {
+      const auto steps = measured_at(o_.steps);
       const auto prefix = "measured." + name + "." + std::to_string(step);
-      if (fs::exists(in(prefix + ".rewards.npy"))) return;
-      const auto m = measure(policy, &reference_, score_, held_out_, 16);
+      if (std::count(steps.begin(), steps.end(), step) == 0 || fs::exists(in(prefix + ".rewards.npy"))) return;
+      torch::manual_seed(5);
+      const auto m = measure(policy, &reference_, score_, held_out_, 32);
       infalign::write_npy(in(prefix + ".now.npy"), m.log_probabilities);
       infalign::write_npy(in(prefix + ".before.npy"), m.reference_log_probabilities);
       infalign::write_npy(in(prefix + ".rewards.npy"), m.rewards);
     };
-    infalign::adaptive_kl_per_sequence control{.beta = aim.beta, .target = o_.kl, .horizon = 256};
+    infalign::adaptive_kl_per_sequence control{.beta = aim.beta, .target = o_.kl, .horizon = 2000};
+    const auto work = [&](int64_t, std::vector<double>& numbers) {
+      const auto chosen = random_rows(prompts_.size(0), o_.prompts), cpu = chosen.cpu();
+      const std::vector<int64_t> index(cpu.data_ptr<int64_t>(), cpu.data_ptr<int64_t>() + cpu.size(0));
+      control.beta = numbers[0];
+      const auto metrics = align_step(policy, reference_, score_, aim, control.beta, index,
+                                      prompts_.index_select(0, chosen), o_.responses);
+      control.update(metrics);
+      numbers[0] = control.beta;
+      return "reward " + std::to_string(metrics.reward) + "  KL " + std::to_string(metrics.kl) + "  beta " +
+             std::to_string(control.beta);
+    };
     std::vector<double> numbers{control.beta};
-    train({name, in("policy." + name + ".pt"), o_.steps, o_.learning_rate, seed}, *policy, numbers,
-          [&](int64_t step, std::vector<double>& saved) {
-            for (const auto at : measured_at(o_.steps))
-              if (step == at) measure_at(step);
-            const auto chosen = random_rows(prompts_.size(0), o_.prompts);
-            const auto cpu = chosen.cpu();
-            const std::vector<int64_t> index(cpu.data_ptr<int64_t>(), cpu.data_ptr<int64_t>() + cpu.size(0));
-            control.beta = saved[0];
-            const auto metrics = align_step(policy, reference_, score_, aim, control.beta, index,
-                                            prompts_.index_select(0, chosen), o_.responses);
-            control.update(metrics);
-            saved[0] = control.beta;
-            return "reward " + std::to_string(metrics.reward) + "  KL " + std::to_string(metrics.kl) + "  beta " +
-                   std::to_string(control.beta);
-          });
-    measure_at(o_.steps);
+    train({name, in("policy." + name + ".pt"), o_.steps, o_.learning_rate}, *policy, numbers, work, look);
   }
 
   options o_;

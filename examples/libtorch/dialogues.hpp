@@ -3,11 +3,14 @@
 // Human comparisons of dialogues, read from a file or made up, and split into those to train on and those held out.
 #pragma once
 
+#include "tokens.hpp"
+
 #include <zlib.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <random>
 #include <set>
@@ -51,13 +54,6 @@ inline std::vector<turn> turns_of(const std::string& dialogue) {
   return turns;
 }
 
-/// A hash that is the same everywhere (FNV-1a).
-inline std::uint64_t hash_of(std::string_view text) {
-  std::uint64_t hash = 14695981039346656037u;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
-  return hash;
-}
-
 /// Adds a comparison of two dialogues that differ in the last response only; others are left out. One dialogue in five
 /// is held out, and with it every other one that begins alike.
 inline void add_pair(corpus& all, const std::string& chosen, const std::string& rejected) {
@@ -98,43 +94,41 @@ inline corpus read_pairs(const std::string& file) {
   return result;
 }
 
-/// A corpus for where there is no file: an assistant that helps, or refuses, or is rude. A person prefers the response
-/// with more that is polite, to the point and careful.
+/// A corpus for where there is no file: an assistant that is kind or rude, in 6 x 6 x 5 ways. Of two responses people
+/// choose the kinder one, mostly: P(chosen) = sigmoid(difference in worth).
 inline corpus made_up_pairs(int pairs) {
+  static constexpr std::array questions{"How do I", "Can you tell me how to", "I want to", "What is the best way to"};
   static constexpr std::array tasks{"bake bread",    "fix a bike",   "learn chess", "grow tomatoes",
                                     "paint a wall",  "write a poem", "save money",  "train a dog",
                                     "tune a guitar", "make tea",     "plan a trip", "sleep well"};
-  static constexpr std::array questions{"How do I", "Can you tell me how to", "I want to", "What is the best way to"};
-  static constexpr std::array settings{"",           " at home",   " in a week", " for free", " with a friend",
-                                       " in winter", " by myself", " today"};
+  static constexpr std::array settings{"",         " at home",       " in a week", " for free",
+                                       " outside", " with a friend", " in winter", " by myself"};
   struct part {
     const char* text;
-    int worth;
+    double worth;
   };
-  static constexpr std::array openings{part{" Gladly!", 2}, part{" Sure.", 1}, part{"", 0}, part{" Whatever.", -2},
-                                       part{" Not again.", -4}};
-  static constexpr std::array bodies{part{" First read about how to %, then begin slowly.", 2},
-                                     part{" To % takes time.", 1}, part{" I do not know how to %.", -1},
-                                     part{" Nobody likes to %.", -2}};
-  static constexpr std::array endings{part{" Please take care.", 2}, part{" Good luck!", 1}, part{"", 0},
-                                      part{" Go away.", -3}};
+  static constexpr std::array openings{part{" Gladly!", 1.5}, part{" Sure.", 1},       part{"", 0},
+                                       part{" Well.", -0.2},  part{" Not again.", -1}, part{" Go away.", -3}};
+  static constexpr std::array bodies{part{" Begin slowly.", 1},  part{" Ask a friend.", 0.6},
+                                     part{" It takes time.", 0}, part{" I do not know.", -0.4},
+                                     part{" Why bother?", -1.2}, part{" You never will.", -2.5}};
+  static constexpr std::array endings{part{" Take care!", 1}, part{" Good luck!", 0.7}, part{"", 0},
+                                      part{" Or do not.", -0.6}, part{" Fool.", -2.5}};
   std::mt19937 random(1);
   const auto draw = [&random](const auto& from) { return from[random() % from.size()]; };
   corpus result;
   for (int i = 0; i < pairs; ++i) {
-    const std::string task = draw(tasks),
-                      question = std::string(" ") + draw(questions) + " " + task + draw(settings) + "?";
-    const std::string prompt = std::string(human) + question + std::string(assistant);
-    std::array<std::pair<int, std::string>, 2> responses;
+    const std::string question = std::string(draw(questions)) + " " + draw(tasks) + draw(settings);
+    const std::string prompt = std::string(human) + " " + question + "?" + std::string(assistant);
+    std::array<std::pair<double, std::string>, 2> responses;
     for (auto& [worth, text] : responses) {
       const auto opening = draw(openings), body = draw(bodies), ending = draw(endings);
-      text = body.text;
-      text.replace(text.find('%'), 1, task);
-      text = opening.text + text + ending.text;
+      text = std::string(opening.text) + body.text + ending.text;
       worth = opening.worth + body.worth + ending.worth;
     }
-    std::sort(responses.begin(), responses.end());
-    add_pair(result, prompt + responses[1].second, prompt + responses[0].second);
+    const double first = 1 / (1 + std::exp(responses[1].first - responses[0].first));
+    if (static_cast<double>(random()) * 0x1p-32 > first) std::swap(responses[0], responses[1]);
+    add_pair(result, prompt + responses[0].second, prompt + responses[1].second);
   }
   return result;
 }

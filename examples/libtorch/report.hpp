@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -19,8 +20,7 @@ struct results {
   array<double> kl, single, best, worst;
 };
 
-/// The results at one step of a run, averaged over the seeds: the prompts are the sample, and a prompt's number is its
-/// mean over the runs. Empty where a run has not come so far.
+/// The results of each seed's run at one step. Empty where one has not come so far.
 inline std::vector<results> results_at(const fs::path& folder, const std::string& goal,
                                        const std::vector<std::uint64_t>& seeds, int64_t step) {
   using namespace infalign;
@@ -40,6 +40,7 @@ inline std::vector<results> results_at(const fs::path& folder, const std::string
   return all;
 }
 
+/// Their mean: the prompts are the sample, and a prompt's number is its mean over the runs.
 inline results mean_of(const std::vector<results>& all) {
   results mean = all.front();
   for (const auto member : {&results::kl, &results::single, &results::best, &results::worst}) {
@@ -56,35 +57,36 @@ inline std::string with_error(const array<double>& values) {
   return text;
 }
 
-/// Prints the table: each goal at the end of its runs; then, pair by pair on the same prompts, how far the transformed
-/// rewards are ahead of the others where they are meant to be.
+/// Prints the table: each goal at the end of its runs, and what each run came to; then, on the same prompts, how far the
+/// transformed rewards are ahead of the others where they are meant to be.
 inline void print_table(const fs::path& folder, const std::vector<std::string>& names,
                         const std::vector<std::uint64_t>& seeds, int64_t steps) {
-  std::printf(
-      "\nheld-out prompts, mean over %zu runs, with 95 %% intervals over prompts\n%-12s %-18s %-18s %-18s %-18s\n",
-      seeds.size(), "trained on", "KL (nats)", "one sample", "best-of-4", "worst-of-4");
-  std::vector<results> last;
+  std::printf("\nheld-out prompts, mean over %zu runs, with 95 %% intervals over prompts\n%-12s %-18s %-18s %-18s %s\n",
+              seeds.size(), "trained on", "KL (nats)", "one sample", "best-of-4", "worst-of-4");
+  std::map<std::string, results> last;
   for (const auto& name : names) {
-    last.push_back(mean_of(results_at(folder, name, seeds, steps)));
-    const auto& r = last.back();
-    std::printf("%-12s %-18s %-18s %-18s %-18s\n", name.c_str(), with_error(r.kl).c_str(), with_error(r.single).c_str(),
+    const auto runs = results_at(folder, name, seeds, steps);
+    const auto& r = last[name] = mean_of(runs);
+    std::printf("%-12s %-18s %-18s %-18s %-18s", name.c_str(), with_error(r.kl).c_str(), with_error(r.single).c_str(),
                 with_error(r.best).c_str(), with_error(r.worst).c_str());
+    for (const auto& run : runs) std::printf("  %.3f/%.3f", run.best.mean(), run.worst.mean());
+    std::printf("\n");
   }
-  std::printf("\nahead, on the same prompts    best-of-4            worst-of-4\n");
-  const auto &best = last[3], &worst = last[4];
-  for (std::size_t i = 0; i < 3; ++i)
-    std::printf("  of %-22s %-20s %-20s\n", names[i].c_str(), with_error(best.best - last[i].best).c_str(),
-                with_error(worst.worst - last[i].worst).c_str());
-
   using namespace infalign;
-  const double kl_best = best.kl.mean(), kl_worst = worst.kl.mean();
-  std::printf(
-      "\ntheory, for a policy free to take any shape\n%-30s %-20.4f %-20.4f\n%-30s %-20.4f %-20.4f\n%-30s %-20.4f "
-      "%-20.4f\n",
-      "  at the KL of", kl_best, kl_worst, "  calibrated",
-      tilted_policy(identity{}, at_kl{kl_best}).win_rate(best_of{4}),
-      tilted_policy(identity{}, at_kl{kl_worst}).win_rate(worst_of{4}), "  the best that can be",
-      optimal_transform(best_of{4}, at_kl{kl_best}).win_rate, optimal_transform(worst_of{4}, at_kl{kl_worst}).win_rate);
+  const auto compare = [&]<class T>(const std::string& name, array<double> results::*member, const T& procedure) {
+    if (last.count(name) == 0) return;
+    const auto& r = last[name];
+    const double kl = r.kl.mean();
+    std::printf("\nused with %s, ahead on the same prompts\n", name.c_str());
+    for (const std::string other : {"raw", "z-score", "calibrated"})
+      if (last.count(other) > 0)
+        std::printf("  of %-12s %s\n", other.c_str(), with_error(r.*member - last[other].*member).c_str());
+    std::printf(
+        "  theory, at the same KL of %.3f, for a policy free to take any shape: calibrated %.4f, optimum %.4f\n", kl,
+        tilted_policy(identity{}, at_kl{kl}).win_rate(procedure), optimal_transform(procedure, at_kl{kl}).win_rate);
+  };
+  compare("best-of-4", &results::best, best_of{4});
+  compare("worst-of-4", &results::worst, worst_of{4});
 }
 
 /// Writes report.csv: for each goal and each step measured, KL and win rates with the ends of their intervals; and the
@@ -148,12 +150,12 @@ inline void draw(const fs::path& folder, const std::vector<std::string>& names, 
     std::printf("\nwrote %s and %s\n", csv.c_str(), picture.c_str());
 }
 
-/// The whole report, of runs with these seeds, measured at these steps; the last is where they ended.
+/// The whole report, of the runs with these seeds that are there, measured at these steps; the last is where they ended.
 inline void report(const fs::path& folder, const std::vector<std::uint64_t>& seeds,
                    const std::vector<int64_t>& measured_at, double kl) {
   std::vector<std::string> names;
   for (const auto& aim : goals(infalign::npy_table<float>(folder / "held_out.reference.npy"), kl))
-    names.push_back(aim.name);
+    if (!results_at(folder, aim.name, seeds, measured_at.back()).empty()) names.push_back(aim.name);
   print_table(folder, names, seeds, measured_at.back());
   write_csv(folder, names, seeds, measured_at);
   draw(folder, names, kl);

@@ -3,7 +3,10 @@
 // Work that can be stopped at any step, and goes on from there to the same numbers.
 #pragma once
 
+#include "tokens.hpp"
+
 #include <torch/torch.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -96,25 +99,25 @@ struct stage {
   fs::path file;
   int64_t steps;
   double learning_rate;
-  std::uint64_t seed = 0;
 };
 
 /// Calls work(step, numbers) for each step that the stage's file does not hold yet; `work` leaves gradients behind and
-/// says how it goes. `numbers` are state of the work's own that is saved too. The random numbers of a step depend on the
-/// stage and the step alone, so that a stop in between changes nothing. Saves every two minutes, at the end, and when
-/// it is stopped.
-template <class Work>
-void train(const stage& s, torch::nn::Module& model, std::vector<double>& numbers, const Work& work) {
+/// says how it goes; before it, and after the last step, `look(step)` may look at the model. `numbers` are state of the
+/// work's own that is saved too. The random numbers of a step depend on the stage and the step alone, so that a stop in
+/// between changes nothing. Saves every two minutes, at the end, and when it is stopped.
+template <class Work, class Look>
+void train(const stage& s, torch::nn::Module& model, std::vector<double>& numbers, const Work& work, const Look& look) {
   torch::optim::Adam optimizer(model.parameters(), torch::optim::AdamOptions(s.learning_rate).betas({0.9, 0.98}));
   int64_t step = 0;
   load(s.file, model, &optimizer, step, numbers);
   progress line(s.name, s.steps, step);
   auto saved = std::chrono::steady_clock::now();
+  look(step);
   while (step < s.steps) {
     const double warm = std::min(1.0, static_cast<double>(step + 1) / 20);
     const double left = 1 - static_cast<double>(step) / static_cast<double>(s.steps);
     optimizer.param_groups()[0].options().set_lr(s.learning_rate * warm * left);
-    torch::manual_seed(std::hash<std::string>{}(s.name) + 1'000'003 * s.seed + static_cast<std::uint64_t>(step));
+    torch::manual_seed(hash_of(s.name) + 1'000'003 * static_cast<std::uint64_t>(step));
     optimizer.zero_grad();
     const std::string state = work(step, numbers);
     optimizer.step();
@@ -125,6 +128,7 @@ void train(const stage& s, torch::nn::Module& model, std::vector<double>& number
       saved = now;
     }
     if (stop_requested) throw interrupted();
+    look(step);
   }
 }
 
