@@ -104,6 +104,22 @@ TEST_CASE("Scale and shift of the transform change nothing, with beta scaled ali
   CHECK(one.win_rate(best_of{4}) == near(other.win_rate(best_of{4}), 1e-11));
 }
 
+// 1 − W = ∫ u^{m+1} n(1 − u)^{n−1} du = n·B(m + 2, n) for one sample of u^m against worst-of-n.
+TEST_CASE("1 - W is relatively accurate, however small") {
+  for (double m : {1.0, 10.0, 100.0})
+    for (int n : {1, 4, 20, 64}) {
+      CAPTURE(m, n);
+      const double truth = std::exp(std::log(n) + std::lgamma(m + 2) + std::lgamma(n) - std::lgamma(m + 2 + n));
+      const tilted_policy policy(logarithm{}, at_beta{1 / m});
+      CHECK(policy.loss_rate(plain_sampling{}, worst_of{n}) == near(truth, 1e-9 * truth));
+    }
+  // All that counts is where the policy is: values far below, or rounding there, do no harm.
+  const tilted_policy policy([](double u) { return -std::exp(-80 * u); }, at_beta{1e-15});
+  CHECK(policy.relative_error() == 1e-11);
+  CHECK(error_of([] { tilted_policy([](double u) { return 1 - std::exp(-80 * u); }, at_beta{1e-15}); }) ==
+        "tilted_policy: expected a beta that rounding does not drown, got 1e-15");
+}
+
 TEST_CASE("At a KL the policy has that KL, and tradeoff is the same point by point") {
   for (double kl : {1e-6, 0.1, 0.5, 2.0}) CHECK(tilted_policy(exponential{-10}, at_kl{kl}).kl() == near(kl, 1e-9 * kl));
   const auto curve = tradeoff(identity{}, best_of{4}, plain_sampling{}, {0.1, 1.0});
@@ -161,9 +177,15 @@ TEST_CASE("What is no policy is said") {
   CHECK(error_of([] { tilted_policy(identity{}, at_kl{-1}); }) ==
         "tilted_policy: expected a kl of at least 1e-12, got -1");
   CHECK(error_of([] { tilted_policy([](double) { return 2.0; }, at_kl{1}); }) ==
-        "tilted_policy: expected a kl that this transform reaches, got 1");
-  CHECK(error_of([] { tilted_policy(identity{}, at_kl{100}); }) ==
-        "tilted_policy: expected a kl that this transform reaches, got 100");
+        "tilted_policy: expected a kl of at most 0, which this transform reaches, got 1");
+  // KL = log(1/β) − 1 at a small β: what a double reaches, and what the error says is possible.
+  CHECK(tilted_policy(identity{}, at_kl{20}).beta() == near(std::exp(-21.0), 1e-6 * std::exp(-21.0)));
+  const auto error = error_of([] { tilted_policy(identity{}, at_kl{100}); });
+  REQUIRE(error.substr(0, 42) == "tilted_policy: expected a kl of at most 25");
+  const double most = std::stod(error.substr(40));
+  CHECK(tilted_policy(identity{}, at_kl{most * (1 - 1e-9)}).kl() == near(most, 1e-7));
+  CHECK(error_of([] { tilted_policy(identity{}, at_beta{1e-30}); }) ==
+        "tilted_policy: expected a beta that rounding does not drown, got 1e-30");
   CHECK(error_of([] { tilted_policy(identity{}, at_beta{1}).quantile(1.5); }) ==
         "tilted_policy: expected a probability in [0, 1], got 1.5");
 }

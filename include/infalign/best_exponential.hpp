@@ -38,11 +38,15 @@ tuned_transform<normalized_exponential> best_exponential(const T1& policy_proced
     detail::fail("best_exponential", "a kl of at least 1e-12", detail::text(at.kl));
   const auto loss = [&](double x) {  // log(1 − W) at t = sinh x; 0, the worst, where the KL is out of reach
     const detail::anchored_exponential phi{std::sinh(x)};
-    const auto beta = detail::find_beta(phi, at.kl);
+    const auto beta = detail::find_beta(phi, at.kl).beta;
     return beta ? std::log(tilted_policy(phi, at_beta{*beta}).loss_rate(policy_procedure, reference_procedure)) : 0.0;
   };
   // The best of a coarse grid and its neighbours, then golden sections: no derivative, and one minimum between them.
   double best = 0, at_best = loss(0), step = 1;
+  if (at_best == 0) {
+    const double most = detail::find_beta(detail::anchored_exponential{0}, at.kl).most_kl;
+    detail::fail("best_exponential", detail::text("a kl of at most ", most), detail::text(at.kl));
+  }
   const double identity = at_best;
   for (const double sign : {1.0, -1.0})
     for (double x = sign; std::abs(x) < 14.5; x += sign) {

@@ -18,7 +18,8 @@
 ///     log p(u) = Φ*(u)/β + const,   Φ*(u) = ∫₀ᵘ g₁(F(v)) g₂(v) dv:
 ///
 /// a boundary-value problem (log F′)′ = g₁(F) g₂(u)/β with F(0) = 0 and F(1) = 1. It is solved by shooting from u = 1,
-/// where p is never small, for log p(1). For best-of-n J is strictly concave, and the solution the global optimum.
+/// where p is never small, for log p(1). Where G₁ is convex, as for best-of-n, J is strictly concave, and the solution
+/// the global optimum. Else it is the best of the solutions found; for worst-of-n against itself there is one.
 namespace infalign {
 
 /// An optimum, tabulated with slopes, with its β, KL and win rate; log p at the ends; and by how much it misses its
@@ -43,40 +44,38 @@ class shooting {
   };
   using trajectory = std::vector<point>;
 
-  shooting(const T1& policy, const T2& reference, double beta) : policy_(policy), reference_(reference), beta_(beta) {}
+  /// tolerance: the relative error that a step of the solver is allowed; the residual of a solution is of its size.
+  shooting(const T1& policy, const T2& reference, double beta, double tolerance)
+      : policy_(policy), reference_(reference), beta_(beta), tolerance_(tolerance) {}
 
-  /// The trajectory with E(1) = 0, and log p(1) near `guess`; empty where there is none. log p(1) is at least 0, as p
-  /// rises to it and has mean 1.
-  trajectory solve(double guess) const {
-    const auto excess = [this](double q) { return log_mass(start(q)); };
-    double low = 0.9 * guess, high = 1.1 * guess;
-    for (int i = 0; i < 40 && excess(low) > 0; ++i) low *= 0.5;
-    for (int i = 0; i < 40 && excess(high) < 0 && high < 690; ++i) high *= 1.5;
-    trajectory path;
-    const auto root = find_root(excess, low, high, 1e-15);
-    if (!root) return path;
-    shoot(start(*root), [&](const point& p) { path.push_back(p); });
-    // Where p(1) is large, E(1) depends on the last digits of log p(1), and on more. So keep the trajectory down to
-    // where log p has halved, and go on from there with log p changed by what is missing: less than the error that a
-    // step is allowed.
-    for (double level = *root / 2; level > 0.5 && residual(path) > 1e-11; level /= 2) {
-      std::size_t k = 0;
-      while (k + 1 < path.size() && path[k].y[1] > level) ++k;
-      const auto changed = [from = path[k]](double change) {
-        point p = from;
-        p.y[1] += change;
-        return p;
-      };
-      const auto remaining = [&](double change) { return log_mass(changed(change)); };
-      const double sign = remaining(0) < 0 ? 1 : -1;
-      double change = 1e-13;
-      while (change < 1e-8 && sign * remaining(sign * change) < 0) change *= 10;
-      const auto correction = find_root(remaining, 0, sign * change, 1e-6);
-      if (!correction) break;
-      path.resize(k);
-      shoot(changed(*correction), [&](const point& p) { path.push_back(p); });
+  /// The trajectory with E(1) = 0, and log p(1) within a share of `width` of `guess`, or as near as there is one; empty
+  /// where there is none. log p(1) is at least 0, as p rises to it and has mean 1.
+  trajectory solve(double guess, double width) const {
+    double low = guess * (1 - width), high = guess * (1 + width), at_low = excess(low), at_high = excess(high);
+    double step = width;
+    for (int i = 0; i < 60 && at_low > 0; ++i) {
+      step = std::min(0.5, 4 * step);
+      high = std::exchange(low, low * (1 - step)), at_high = std::exchange(at_low, excess(low));
     }
-    return path;
+    step = width;
+    for (int i = 0; i < 60 && at_high < 0 && high < 690; ++i) {
+      step = std::min(0.5, 4 * step);
+      low = std::exchange(high, high * (1 + step)), at_low = std::exchange(at_high, excess(high));
+    }
+    return between(low, high, at_low, at_high);
+  }
+
+  /// Every trajectory with E(1) = 0 and log p(1) from 1/50 to 50 times a known one, but for those that lie close
+  /// together.
+  std::vector<trajectory> all(double known) const {
+    std::vector<trajectory> result;
+    double low = known / 50, at_low = excess(low);
+    while (low < std::min(50 * known, 690.0)) {
+      const double high = 1.25 * low, at_high = excess(high);
+      if ((at_low < 0) != (at_high < 0)) result.push_back(between(low, high, at_low, at_high));
+      low = high, at_low = at_high;
+    }
+    return result;
   }
 
   /// |F(0)|: infinite for an empty trajectory.
@@ -103,6 +102,36 @@ class shooting {
  private:
   static point start(double log_density) { return {0, {0, log_density, 0, 0}, 0}; }
 
+  double excess(double log_density) const { return log_mass(start(log_density)); }
+
+  trajectory between(double low, double high, double at_low, double at_high) const {
+    trajectory path;
+    const auto root = find_root([this](double q) { return excess(q); }, low, high, at_low, at_high, 1e-4 * tolerance_);
+    if (!root) return path;
+    shoot(start(*root), [&](const point& p) { path.push_back(p); });
+    // Where p(1) is large, E(1) depends on the last digits of log p(1), and on more. So keep the trajectory down to
+    // where log p has halved, and go on from there with log p changed by what is missing: less than the error that a
+    // step is allowed.
+    for (double level = *root / 2; level > 0.5 && residual(path) > tolerance_; level /= 2) {
+      std::size_t k = 0;
+      while (k + 1 < path.size() && path[k].y[1] > level) ++k;
+      const auto changed = [from = path[k]](double change) {
+        point p = from;
+        p.y[1] += change;
+        return p;
+      };
+      const auto remaining = [&](double change) { return log_mass(changed(change)); };
+      const double sign = remaining(0) < 0 ? 1 : -1;
+      double change = 1e-2 * tolerance_;
+      while (change < 1e3 * tolerance_ && sign * remaining(sign * change) < 0) change *= 10;
+      const auto correction = find_root(remaining, 0, sign * change, 1e-6);
+      if (!correction) break;
+      path.resize(k);
+      shoot(changed(*correction), [&](const point& p) { path.push_back(p); });
+    }
+    return path;
+  }
+
   static double cdf(double s, const state& y) { return std::clamp(1 - s - y[0], 0.0, 1.0); }
 
   double slope(double s, const state& y) const { return policy_.density(cdf(s, y)) * reference_.density(1 - s); }
@@ -119,8 +148,8 @@ class shooting {
         },
         from.s, 1, from.y, 1e-3 * std::exp(-q1) / (1 + slope(from.s, from.y) / beta_),
         [&](const state& y) {
-          return state{1e-12 * scale + 1e-11 * std::abs(y[0]), 1e-11 * (scale + std::abs(y[1])),
-                       1e-11 * (scale * scale + y[2]), 1e-11 * (1 + y[3])};
+          return state{tolerance_ * (0.1 * scale + std::abs(y[0])), tolerance_ * (scale + std::abs(y[1])),
+                       tolerance_ * (scale * scale + y[2]), tolerance_ * (1 + y[3])};
         },
         [&](double s, const state& y, const state& dy) {
           seen(point{s, y, -beta_ * dy[1]});
@@ -136,20 +165,38 @@ class shooting {
 
   const T1& policy_;
   const T2& reference_;
-  double beta_;
+  double beta_, tolerance_;
 };
 
-/// The optimum at β; its residual says whether it was found.
+inline constexpr double fine_tolerance = 1e-11, coarse_tolerance = 1e-7;
+inline constexpr double largest_residual = 1e-8;
+
+/// What a trajectory says; its residual, whether it is a solution.
 template <procedure T1, procedure T2>
-optimized_transform optimum(const T1& policy, const T2& reference, double beta, double guess) {
-  const shooting<T1, T2> problem(policy, reference, beta);
-  const auto path = problem.solve(guess);
+optimized_transform optimum(const shooting<T1, T2>& problem, double beta,
+                            const typename shooting<T1, T2>::trajectory& path) {
   if (path.empty()) return {{{}, beta, 0, 0}, 0, 0, problem.residual(path)};
   const auto& end = path.back().y;
   return {{problem.transform(path), beta, end[2], 1 - end[3]}, end[1], path.front().y[1], problem.residual(path)};
 }
 
-inline constexpr double largest_residual = 1e-8;
+/// Of all solutions at the β of this one the best. Where G₁ is convex, as for best-of-n, there is one.
+template <procedure T1, procedure T2>
+optimized_transform best_at_beta(const T1& policy, const T2& reference, const optimized_transform& known) {
+  bool convex = true;
+  for (int i = 0; i < 64 && convex; ++i) convex = policy.density(i / 64.0) <= policy.density((i + 1) / 64.0);
+  auto best = known;
+  if (convex) return best;
+  const shooting<T1, T2> rough(policy, reference, known.beta, coarse_tolerance),
+      problem(policy, reference, known.beta, fine_tolerance);
+  const auto gain = [](const optimized_transform& x) { return x.win_rate - x.beta * x.kl; };
+  for (const auto& path : rough.all(known.log_density_at_1)) {
+    if (path.empty() || std::abs(path.front().y[1] / known.log_density_at_1 - 1) < 1e-3) continue;
+    const auto other = optimum(problem, known.beta, problem.solve(path.front().y[1], 1e-4));
+    if (other.residual < largest_residual && gain(other) > gain(best) + 1e-9) best = other;
+  }
+  return best;
+}
 
 }  // namespace detail
 
@@ -157,48 +204,70 @@ inline constexpr double largest_residual = 1e-8;
 /// another.
 ///
 /// Returns Φ* on [0, Φ*(1)] in the units of W (so it is trained on with the same β), tabulated with slopes, and W and
-/// KL to 1e-8. About 1 ms for best-of-4, 10 ms for best-of-64. Throws unless β is finite and above 0, and where the
-/// solution is not found to 1e-8.
+/// KL to 1e-8. Where there are several solutions (worst-of-n against best-of-n has up to three) the best of them.
+/// About 1 ms for best-of-4, 10 ms for best-of-64. Throws unless β is finite and above 0, and where no solution is
+/// found to 1e-8.
 template <procedure T1, procedure T2>
 optimized_transform optimal_transform(const T1& policy, const T2& reference, at_beta at) {
   constexpr auto name = "optimal_transform";
   detail::check_positive(name, "a beta", at.beta);
   const double guess = std::min(0.5 / at.beta, 1 + std::log1p(1 / at.beta));
-  auto result = detail::optimum(policy, reference, at.beta, guess);
-  if (!(result.residual < detail::largest_residual))
-    detail::fail(name, "a beta at which the solution is found to 1e-8", detail::text(at.beta));
-  return result;
+  const detail::shooting<T1, T2> problem(policy, reference, at.beta, detail::fine_tolerance);
+  const auto found = detail::optimum(problem, at.beta, problem.solve(guess, 0.1));
+  if (!(found.residual < detail::largest_residual))
+    detail::fail(
+        name, "a beta at which the solution is found to 1e-8",
+        found.residual < 1 ? detail::text(at.beta, ", where it is found to ", found.residual) : detail::text(at.beta));
+  return detail::best_at_beta(policy, reference, found);
 }
 
-/// The same for a KL budget: the β whose optimum has this KL to 1e-9, relatively. Throws for a KL that is not above
-/// 1e-12, or so large that the solution is not found.
+/// The same for a KL budget: the β whose optimum has this KL to 1e-9, relatively. About 5 ms for best-of-4. Throws for
+/// a KL that is not above 1e-12, or so large that the solution is not found; and for one that no optimum has, which
+/// jumps past it at some β: that happens where there are several solutions.
 template <procedure T1, procedure T2>
 optimized_transform optimal_transform(const T1& policy, const T2& reference, at_kl at) {
+  using namespace detail;
   constexpr auto name = "optimal_transform";
-  if (!detail::is_finite(at.kl) || !(at.kl >= 1e-12)) detail::fail(name, "a kl of at least 1e-12", detail::text(at.kl));
+  if (!is_finite(at.kl) || !(at.kl >= 1e-12)) fail(name, "a kl of at least 1e-12", text(at.kl));
   optimized_transform last{{{}, 0, 0, 0}, 0, 0.5, 0};
-  const auto excess = [&](double log_beta) {
-    last = detail::optimum(policy, reference, std::exp(log_beta), last.log_density_at_1);
-    if (!(last.residual < detail::largest_residual))
-      detail::fail(name,
-                   detail::text("a kl for which the solution is found (it is not at beta = ", std::exp(log_beta), ")"),
-                   detail::text(at.kl));
-    return std::log(last.kl / at.kl);
+  double most = 0;
+  const auto excess_to = [&](double tolerance, double width) {
+    return [&, tolerance, width](double log_beta) {
+      const double beta = std::exp(log_beta);
+      const shooting<T1, T2> problem(policy, reference, beta, tolerance);
+      last = optimum(problem, beta, problem.solve(last.log_density_at_1, width));
+      if (!(last.residual < 1e3 * tolerance))
+        fail(name, text("a kl for which the solution is found (up to ", most, " it is, but not at beta = ", beta, ")"),
+             text(at.kl));
+      most = std::max(most, last.kl);
+      return std::log(last.kl / at.kl);
+    };
   };
   // KL falls as β grows, as 1/β² where β is large.
+  const auto roughly = excess_to(coarse_tolerance, 0.1);
   double low = -0.5 * std::log(at.kl) - 2, high = low;
-  double at_low = excess(low), at_high = at_low;
+  double at_low = roughly(low), at_high = at_low;
   while (at_low < 0 && low > -300) {
     high = low, at_high = at_low;
-    at_low = excess(low -= 1.5);
+    at_low = roughly(low -= 1.5);
   }
   while (at_high > 0 && high < 300) {
-    low = high;
-    at_high = excess(high += std::max(0.05, std::min(1.5, at_high)));
+    low = high, at_low = at_high;
+    at_high = roughly(high += std::max(0.05, std::min(1.5, at_high)));
   }
-  const auto log_beta = detail::find_root(excess, low, high, 1e-12);
-  if (!log_beta) detail::fail(name, "a kl that some beta reaches", detail::text(at.kl));
-  excess(*log_beta);
+  const auto root = find_root(roughly, low, high, at_low, at_high, 1e-7);
+  if (!root) fail(name, "a kl that some beta reaches", text(at.kl));
+  // Then the last digits, by secants.
+  const auto finely = excess_to(fine_tolerance, 1e-4);
+  double log_beta = *root, excess = finely(log_beta), slope = high > low ? (at_high - at_low) / (high - low) : -1;
+  for (int i = 0; i < 8 && std::abs(excess) > 1e-10 && std::abs(excess) < 1e-2; ++i) {
+    const double change = -excess / slope, before = std::exchange(excess, finely(log_beta + change));
+    log_beta += change;
+    if (excess != before) slope = (excess - before) / change;
+  }
+  const auto best = best_at_beta(policy, reference, last);
+  if (!(std::abs(excess) < 1e-9) || best.kl != last.kl)
+    fail(name, "a kl that the optimum has at some beta", text(at.kl, "; at beta = ", last.beta, " it has ", best.kl));
   return last;
 }
 
