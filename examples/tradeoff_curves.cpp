@@ -20,7 +20,7 @@ using namespace infalign;
 /// Betas from high to low, as multiples of the range of a transform on [0, 1].
 std::vector<double> betas(double range) {
   std::vector<double> result;
-  for (double x = 4; x > -7; x -= 0.0625) result.push_back(range * std::exp(x));
+  for (double x = 4; x > -11; x -= 0.0625) result.push_back(range * std::exp(x));
   return result;
 }
 
@@ -57,14 +57,15 @@ void print_table(const std::string& panel, const Procedure& procedure, double si
   }
 }
 
-/// What gnuplot draws from the CSV: solid and dashed lines from black to light grey-blue, so that a grey print keeps
-/// them apart.
+/// What gnuplot draws from the CSV: dotted, dashed and solid lines, dark and light, so that a grey print keeps them
+/// apart.
 std::string script(const std::string& name) {
   std::string s =
-      "set terminal pngcairo size 1500,900 font 'sans,13'\nset output '" + name + ".png'\nset datafile separator ','\n";
-  s += "set multiplot layout 2,3 margins 0.06,0.985,0.075,0.95 spacing 0.06,0.14\nset xrange [0:1.5]\nset yrange "
-       "[0.5:1]\nset grid lc rgb '#cccccc' lw 1\n";
-  s += "set xlabel 'KL to the reference (nats)'\nset ylabel 'win rate against the reference'\nset key bottom right\n";
+      "set encoding utf8\nset terminal pngcairo size 1500,920 font 'sans,14'\nset output '" + name +
+      ".png'\nset datafile separator ','\nset multiplot layout 2,3 margins 0.06,0.985,0.08,0.95 spacing 0.045,0.1\n";
+  s += "set xrange [0:1.5]\nset xtics 0.5\nset mxtics 5\nset format x '%.1f'\nset yrange [0.5:1]\nset ytics 0.1\n"
+       "set format y '%.1f'\nset grid lc rgb '#dddddd' lw 1\nset key bottom right samplen 4 spacing 1.25\n"
+       "set title offset 0,-0.4\n";
   for (const std::string kind : {"best", "worst"})
     for (const std::string n : {"2", "4", "10"}) {
       const std::string panel = kind + "-of-" + n, sign = kind == "best" ? "" : "-";
@@ -72,11 +73,13 @@ std::string script(const std::string& name) {
         return "'" + name + ".csv' using ((strcol(1) eq '" + panel + "' && strcol(2) eq '" + column +
                "') ? $4 : NaN):5 with lines " + style + " title '" + title + "'";
       };
-      const auto formula = [&](const std::string& t) { return (sign.empty() ? "e^{" : "-e^{-") + t + "u}"; };
-      s += "set title '" + panel + "'\nplot " + curve("identity", "u (identity)", "lw 2 dt 3 lc rgb '#000000'") + ", " +
-           curve("log", "log u", "lw 2 dt 4 lc rgb '#777777'") + ", " +
-           curve("exponential t=" + sign + "5", formula("5"), "lw 2.5 dt 2 lc rgb '#0060c0'") + ", " +
-           curve("exponential t=" + sign + "10", formula("10"), "lw 2.5 lc rgb '#e08000'") + ", " +
+      const auto formula = [&](const std::string& t) { return (sign.empty() ? "e^{" : "−e^{−") + t + "u}"; };
+      s += "set title '" + panel + "'\nset xlabel '" + (kind == "best" ? "" : "KL to the reference (nats)") +
+           "'\nset ylabel '" + (n == "2" ? "win rate against the reference" : "") + "'\nplot " +
+           curve("identity", "u (identity)", "lw 3 dt 3 lc rgb '#000000'") + ", " +
+           curve("log", "log u", "lw 2.5 dt 4 lc rgb '#777777'") + ", " +
+           curve("exponential t=" + sign + "5", formula("5"), "lw 3 dt 2 lc rgb '#0060c0'") + ", " +
+           curve("exponential t=" + sign + "10", formula("10"), "lw 4 lc rgb '#f0a030'") + ", " +
            curve("optimum", "optimum", "lw 1.5 lc rgb '#000000'") + "\n";
     }
   return s + "unset multiplot\n";
