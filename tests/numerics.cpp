@@ -47,6 +47,19 @@ TEST_CASE("An adaptive integral, its cells in order and without gaps") {
   CHECK(sum == near(-std::expm1(-100.0) / 100, 1e-15));
 }
 
+TEST_CASE("An adaptive integral stops where only rounding is left, and at NaN") {
+  int calls = 0;
+  const auto rounded = [&](double x) {  // 1 + x, but for 1e-9 of it that no halving takes away
+    ++calls;
+    return (1 + x) * (1 + 1e-9 * std::sin(1e15 * x));
+  };
+  CHECK(integrate(rounded, 0, 1, {0, 1e-14}) == near(1.5, 1e-8));
+  CHECK(calls < 10000);
+  CHECK(std::isnan(integrate([](double x) { return x < 0.5 ? 1 : std::nan(""); }, 0, 1, {0, 1e-14})));
+  // A kink is no rounding.
+  CHECK(integrate([](double x) { return std::abs(x - 0.3); }, 0, 1, {0, 1e-13}) == near(0.29, 1e-13));
+}
+
 TEST_CASE("Initial-value problems: accuracy follows the tolerance, and failure is said") {
   for (double tolerance : {1e-6, 1e-9, 1e-12}) {
     std::array<double, 2> end{};
