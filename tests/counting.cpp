@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "catch.hpp"
 
+#include <infalign/calibration.hpp>
 #include <infalign/counting.hpp>
 
 #include <cmath>
@@ -83,4 +84,36 @@ TEMPLATE_TEST_CASE("Scored rewards are counted, whatever they sum to", "", float
   const std::string none = "count: expected at least one reference reward for each prompt, got none at row 7";
   CHECK(error_of([&] { scored(array<S>(0), unscored::error); }) == none);
   CHECK(error_of([&] { scored(array<S>::Constant(9, nan), unscored::carry); }) == none);
+}
+
+// Above 1,023 responses to a prompt a row of 3,072 to 8,192 is sorted and searched.
+TEMPLATE_TEST_CASE("Sorted rows give the counts that counting gives, bit for bit", "", float, double) {
+  using S = TestType;
+  const S inf = std::numeric_limits<S>::infinity();
+  std::mt19937 random(7);
+  for (Eigen::Index K : {3'071, 3'072, 4'099, 8'192, 8'193}) {
+    const auto reward = [&]() -> S {  // many ties, zeros of both signs, infinities
+      const auto x = random() % 1'000;
+      if (x < 3) return x == 0 ? inf : x == 1 ? -inf : -S{0};
+      return static_cast<S>(static_cast<int>(x) - 500) / 8;
+    };
+    const matrix<S> reference = matrix<S>::NullaryExpr(2, K, reward);
+    matrix<S> rewards = matrix<S>::NullaryExpr(2, 1'500, reward);
+    rewards(1, 700) = std::numeric_limits<S>::quiet_NaN();
+    const auto check = [&](const auto& rank) {
+      const matrix<S> together = calibrate(reference, rewards, rank, unscored::carry);
+      for (Eigen::Index p = 0; p < 2; ++p)
+        for (Eigen::Index m = 0; m < rewards.cols(); ++m) {
+          const S r = rewards(p, m);
+          const auto below = (reference.row(p) < r).count(), tied = (reference.row(p) == r).count();
+          if (p == 1 && m == 700)
+            CHECK(std::isnan(together(p, m)));
+          else if (together(p, m) != static_cast<S>(rank(below, tied, K)))
+            FAIL_CHECK("K = " << K << ", row " << p << ", column " << m);
+        }
+    };
+    check(mid_rank{});
+    check(strict_rank{});
+    check(weak_rank{});
+  }
 }

@@ -2,6 +2,7 @@
 #include "catch.hpp"
 
 #include <infalign/calibration.hpp>
+#include <infalign/shaping.hpp>
 #include <infalign/transform.hpp>
 
 #include <algorithm>

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 /// Advantages: rewards less what the other responses to the same prompt lead one to expect.
@@ -49,15 +50,21 @@ inline constexpr bool linear = [] {
     return false;
 }();
 
+// Their types are said where they are used, so that nobody has to compile a baseline to know what it returns.
+template <class R>
+using shifted_of = decltype(std::declval<const R&>().template cast<double>() - double{});
+template <class R>
+using affine_of = decltype((double{} * std::declval<shifted_of<R>>() + double{}).template cast<typename R::Scalar>());
+
 /// r_i − r_0 in double: rewards that are all equal are all exactly 0.
 template <class R>
-auto shifted(const R& r) {
+shifted_of<R> shifted(const R& r) {
   return r.template cast<double>() - static_cast<double>(r[0]);
 }
 
 /// scale·(r_i − r_0) + shift.
 template <class R>
-auto affine(const R& r, double scale, double shift) {
+affine_of<R> affine(const R& r, double scale, double shift) {
   return (scale * shifted(r) + shift).template cast<typename R::Scalar>();
 }
 
@@ -77,7 +84,7 @@ struct group_mean {
   static constexpr bool linear = true;
   static int smallest_group() { return 2; }
   template <vector_expression R>
-  auto operator()(const R& r) const {
+  detail::affine_of<R> operator()(const R& r) const {
     return detail::affine(r, 1, -detail::shifted(r).sum() / static_cast<double>(r.size()));
   }
 };
@@ -88,7 +95,7 @@ struct leave_one_out {
   static constexpr bool linear = true;
   static int smallest_group() { return 2; }
   template <vector_expression R>
-  auto operator()(const R& r) const {
+  detail::affine_of<R> operator()(const R& r) const {
     const double others = std::max(1.0, static_cast<double>(r.size()) - 1);
     return detail::affine(r, (others + 1) / others, -detail::shifted(r).sum() / others);
   }
@@ -107,7 +114,7 @@ struct group_standardized {
   }
 
   template <vector_expression R>
-  auto operator()(const R& r) const {
+  detail::affine_of<R> operator()(const R& r) const {
     const double n = static_cast<double>(r.size()), size = detail::shifted(r).abs().maxCoeff();
     if (!(size > 0)) return detail::affine(r, 0, 0);
     const double mean = detail::shifted(r).sum() / size / n;  // of differences of size 1, whose squares are in range
@@ -263,6 +270,13 @@ void check_trainable(const char* function, const S* rewards, Eigen::Index size, 
       fail(function, "finite rewards", text(rewards[i], place(i, columns)));
 }
 
+/// The advantages of a batch whose rewards stand where its advantages will.
+template <real_scalar S, advantage_baseline B>
+void advantages_in_place(S* values, const groups& g, const B& baseline, unscored policy) {
+  check_trainable("advantage", values, g.size(), g.columns(), policy);
+  advantages("advantage", values, values, g, baseline, scored_mean(values, g.size()));
+}
+
 }  // namespace detail
 
 /// The advantages of P × M rewards, row p the responses to prompt p. Returns P × M. Throws for an infinite reward, and
@@ -270,9 +284,7 @@ void check_trainable(const char* function, const S* rewards, Eigen::Index size, 
 template <array_expression R, advantage_baseline B>
 matrix<typename R::Scalar> advantage(const R& rewards, const B& baseline, unscored policy = unscored::error) {
   matrix<typename R::Scalar> result = detail::as_array(rewards);
-  detail::check_trainable("advantage", result.data(), result.size(), result.cols(), policy);
-  detail::advantages("advantage", result.data(), result.data(), groups::rows(result.rows(), result.cols()), baseline,
-                     detail::scored_mean(result.data(), result.size()));
+  detail::advantages_in_place(result.data(), groups::rows(result.rows(), result.cols()), baseline, policy);
   return result;
 }
 
@@ -283,10 +295,25 @@ array<typename R::Scalar> advantage(const I& prompt, const R& rewards, const B& 
   detail::check_size("advantage", "prompt indices, one for each reward", rewards.size(),
                      static_cast<Eigen::Index>(prompt.size()));
   array<typename R::Scalar> result = detail::as_column(rewards);
-  detail::check_trainable("advantage", result.data(), result.size(), 0, policy);
-  detail::advantages("advantage", result.data(), result.data(), groups::by(prompt), baseline,
-                     detail::scored_mean(result.data(), result.size()));
+  detail::advantages_in_place(result.data(), groups::by(prompt), baseline, policy);
   return result;
+}
+
+/// `advantage` into the caller's buffer, which may be the rewards themselves. When it throws, it holds anything.
+template <array_expression R, advantage_baseline B>
+void advantage_into(matrix<typename R::Scalar>& result, workspace& space, const R& rewards, const B& baseline,
+                    unscored policy = unscored::error) {
+  result = detail::as_array(rewards);
+  detail::advantages_in_place(result.data(), groups::rows(result.rows(), result.cols(), &space), baseline, policy);
+}
+template <prompt_index I, vector_expression R, advantage_baseline B>
+void advantage_into(array<typename R::Scalar>& result, workspace& space, const I& prompt, const R& rewards,
+                    const B& baseline, unscored policy = unscored::error) {
+  detail::check_size("advantage", "prompt indices, one for each reward", rewards.size(),
+                     static_cast<Eigen::Index>(prompt.size()));
+  result = detail::as_column(rewards);
+  detail::scratch<Eigen::Index> memory(&space, static_cast<Eigen::Index>(groups::memory_for(result.size())));
+  detail::advantages_in_place(result.data(), groups::by(prompt, memory.data(), &space), baseline, policy);
 }
 
 }  // namespace infalign

@@ -82,7 +82,7 @@ void calibrate_into(row_major_buffer<typename R::Scalar> result, const T& refere
   detail::check_scalars<T, R>();
   detail::check_result("calibrate_into", result, rewards.rows(), rewards.cols());
   result = detail::as_array(rewards);
-  detail::count_rows("calibrate", reference, result, policy,
+  detail::count_rows("calibrate", reference, result, policy, detail::calls::any,
                      [&](auto& reward, Eigen::Index, detail::counts c, Eigen::Index scored) {
                        reward = static_cast<typename R::Scalar>(rank(c.below, c.tied, scored));
                      });
@@ -93,7 +93,7 @@ void calibrate_into(Eigen::Ref<array<typename R::Scalar>> result, const T& refer
   detail::check_scalars<T, R>();
   detail::check_result("calibrate_into", result, rewards.size(), 1);
   result = detail::as_column(rewards);
-  detail::count_flat("calibrate", reference, prompt, result, policy,
+  detail::count_flat("calibrate", reference, prompt, result, policy, detail::calls::any,
                      [&](auto& reward, Eigen::Index, detail::counts c, Eigen::Index scored) {
                        reward = static_cast<typename R::Scalar>(rank(c.below, c.tied, scored));
                      });
@@ -173,6 +173,24 @@ array<typename R::Scalar> calibrate_leave_one_out(const I& prompt, const R& rewa
   return result;
 }
 
+/// `calibrate_leave_one_out` into the caller's buffer, P × M or B, which may be the rewards themselves. When it throws,
+/// the buffer holds anything.
+template <array_expression R, rank_functor Rank = mid_rank>
+void calibrate_leave_one_out_into(matrix<typename R::Scalar>& result, workspace& space, const R& rewards,
+                                  const Rank& rank = {}, unscored policy = unscored::error) {
+  result = detail::as_array(rewards);
+  detail::leave_one_out_ranks(result.data(), groups::rows(result.rows(), result.cols(), &space), rank, policy);
+}
+template <prompt_index I, vector_expression R, rank_functor Rank = mid_rank>
+void calibrate_leave_one_out_into(array<typename R::Scalar>& result, workspace& space, const I& prompt,
+                                  const R& rewards, const Rank& rank = {}, unscored policy = unscored::error) {
+  detail::check_size("calibrate_leave_one_out", "prompt indices, one for each reward", rewards.size(),
+                     static_cast<Eigen::Index>(prompt.size()));
+  result = detail::as_column(rewards);
+  detail::scratch<Eigen::Index> memory(&space, static_cast<Eigen::Index>(groups::memory_for(result.size())));
+  detail::leave_one_out_ranks(result.data(), groups::by(prompt, memory.data(), &space), rank, policy);
+}
+
 /// `calibrate` with its reference bound: a functor to call in a training loop, and the first stage of a reward composed
 /// with `|`.
 ///
@@ -205,6 +223,16 @@ class calibration {
   template <prompt_index I, vector_expression R>
   array<Scalar> operator()(const I& prompt, const R& rewards) const {
     return calibrate(reference_, prompt, rewards, rank_, policy_);
+  }
+
+  /// The same into the caller's buffer.
+  template <array_expression R>
+  void into(row_major_buffer<Scalar> result, const R& rewards) const {
+    calibrate_into(result, reference_, rewards, rank_, policy_);
+  }
+  template <prompt_index I, vector_expression R>
+  void into(Eigen::Ref<array<Scalar>> result, const I& prompt, const R& rewards) const {
+    calibrate_into(result, reference_, prompt, rewards, rank_, policy_);
   }
 
  private:

@@ -154,7 +154,7 @@ const D& as_array(const Eigen::ArrayBase<D>& e) {
 
 /// A row or a column as a column.
 template <vector_expression E>
-auto as_column(const E& e) {
+decltype(auto) as_column(const E& e) {
   if constexpr (int(E::RowsAtCompileTime) == 1)
     return as_array(e).transpose();
   else

@@ -129,7 +129,7 @@ drift_check drift(const T& reference, const R& rewards, unscored policy = unscor
   detail::check_scalars<T, R>();
   const matrix<typename R::Scalar> r = detail::as_array(rewards);
   detail::drift_sum sum(r.rows());
-  detail::count_rows("drift", reference, r, policy,
+  detail::count_rows("drift", reference, r, policy, detail::calls::in_order,
                      [&](auto, Eigen::Index p, detail::counts c, Eigen::Index scored) { sum(p, c, scored); });
   return sum.result();
 }
@@ -143,7 +143,7 @@ drift_check drift(const T& reference, const I& prompt, const R& rewards, unscore
   detail::check_scalars<T, R>();
   const array<typename R::Scalar> r = detail::as_column(rewards);
   detail::drift_sum sum(reference.rows());
-  detail::count_flat("drift", reference, prompt, r, policy,
+  detail::count_flat("drift", reference, prompt, r, policy, detail::calls::in_order,
                      [&](auto, Eigen::Index p, detail::counts c, Eigen::Index scored) { sum(p, c, scored); });
   return sum.result();
 }

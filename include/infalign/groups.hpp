@@ -2,7 +2,7 @@
 // Copyright (c) 2026 the infalign authors
 #pragma once
 
-#include <infalign/core.hpp>
+#include <infalign/workspace.hpp>
 
 #include <algorithm>
 #include <numeric>
@@ -16,11 +16,12 @@ namespace infalign {
 class groups {
  public:
   /// P groups of M responses, one after another: the rows of a row-major P × M matrix.
-  static groups rows(Eigen::Index P, Eigen::Index M) {
-    groups g;
-    g.columns_ = M;
-    g.starts_.resize(static_cast<std::size_t>(P) + 1);
-    for (std::size_t p = 0; p < g.starts_.size(); ++p) g.starts_[p] = static_cast<Eigen::Index>(p) * M;
+  static groups rows(Eigen::Index P, Eigen::Index M) { return rows(P, M, nullptr); }
+  static groups rows(Eigen::Index P, Eigen::Index M, workspace* space) {
+    groups g(space);
+    g.columns_ = g.largest_ = M;
+    g.count_ = P;
+    g.size_ = P * M;
     return g;
   }
 
@@ -28,24 +29,26 @@ class groups {
   /// equal prompts.
   template <prompt_index I>
   static groups by(const I& prompt) {
-    groups g;
-    const auto id = [&](Eigen::Index i) { return prompt[static_cast<decltype(prompt.size())>(i)]; };
-    g.order_.resize(static_cast<std::size_t>(prompt.size()));
-    std::iota(g.order_.begin(), g.order_.end(), Eigen::Index{0});
-    std::sort(g.order_.begin(), g.order_.end(),
-              [&](Eigen::Index a, Eigen::Index b) { return id(a) != id(b) ? id(a) < id(b) : a < b; });
-    g.starts_.push_back(0);
-    for (std::size_t k = 1; k <= g.order_.size(); ++k)
-      if (k == g.order_.size() || id(g.order_[k]) != id(g.order_[k - 1]))
-        g.starts_.push_back(static_cast<Eigen::Index>(k));
+    groups g(nullptr);
+    g.own_.resize(memory_for(static_cast<Eigen::Index>(prompt.size())));
+    g.sort(prompt, g.own_.data());
     return g;
   }
+  /// The same in memory of the caller's, which must outlive it, of `memory_for(B)`.
+  template <prompt_index I>
+  static groups by(const I& prompt, Eigen::Index* memory, workspace* space) {
+    groups g(space);
+    g.kept_ = memory;
+    g.sort(prompt, memory);
+    return g;
+  }
+  static std::size_t memory_for(Eigen::Index B) { return 2 * static_cast<std::size_t>(B) + 1; }
 
   /// The number of groups.
-  Eigen::Index count() const { return static_cast<Eigen::Index>(starts_.size()) - 1; }
+  Eigen::Index count() const { return count_; }
 
   /// The number of responses, B.
-  Eigen::Index size() const { return starts_.back(); }
+  Eigen::Index size() const { return size_; }
 
   /// M where the groups are the rows of a matrix; 0 where they come from a prompt index.
   Eigen::Index columns() const { return columns_; }
@@ -54,7 +57,7 @@ class groups {
   /// batch order as an Eigen vector, and `first` is the place of the group's first response in the batch.
   template <real_scalar S, class F>
   void for_each(const S* values, F f) const {
-    array<S> in(largest());
+    detail::scratch<S> in(space_, largest_);
     for (Eigen::Index g = 0; g < count(); ++g)
       if (const auto scored = gather(g, values, in); scored > 0)
         f(Eigen::Map<const array<S>>(in.data(), scored), member(start(g)));
@@ -64,7 +67,7 @@ class groups {
   /// be `values` itself. The unscored responses get `unscored_result`.
   template <real_scalar S, class F>
   void apply(const S* values, S* results, S unscored_result, F f) const {
-    array<S> in(largest()), out(largest());
+    detail::scratch<S> in(space_, largest_), out(space_, largest_);
     for (Eigen::Index g = 0; g < count(); ++g) {
       const auto scored = gather(g, values, in);
       if (scored > 0)
@@ -77,7 +80,7 @@ class groups {
 
  private:
   template <real_scalar S>
-  Eigen::Index gather(Eigen::Index g, const S* values, array<S>& in) const {
+  Eigen::Index gather(Eigen::Index g, const S* values, detail::scratch<S>& in) const {
     Eigen::Index scored = 0;
     for_each_member(g, [&](Eigen::Index i) {
       if (!detail::is_nan(values[i])) in[scored++] = values[i];
@@ -90,18 +93,33 @@ class groups {
     for (Eigen::Index k = start(g); k < start(g + 1); ++k) f(member(k));
   }
 
-  Eigen::Index start(Eigen::Index g) const { return starts_[static_cast<std::size_t>(g)]; }
-  Eigen::Index member(Eigen::Index k) const { return order_.empty() ? k : order_[static_cast<std::size_t>(k)]; }
+  explicit groups(workspace* space) : space_(space) {}
 
-  Eigen::Index largest() const {
-    Eigen::Index n = 0;
-    for (std::size_t g = 1; g < starts_.size(); ++g) n = std::max(n, starts_[g] - starts_[g - 1]);
-    return n;
+  /// memory: where each group starts, and the end of the last, then from B + 1 on the responses by group.
+  template <prompt_index I>
+  void sort(const I& prompt, Eigen::Index* memory) {
+    size_ = static_cast<Eigen::Index>(prompt.size());
+    const auto id = [&](Eigen::Index i) { return prompt[static_cast<decltype(prompt.size())>(i)]; };
+    Eigen::Index* const order = memory + size_ + 1;
+    std::iota(order, order + size_, Eigen::Index{0});
+    std::sort(order, order + size_,
+              [&](Eigen::Index a, Eigen::Index b) { return id(a) != id(b) ? id(a) < id(b) : a < b; });
+    memory[0] = 0;
+    for (Eigen::Index k = 1; k <= size_; ++k)
+      if (k == size_ || id(order[k]) != id(order[k - 1])) {
+        memory[++count_] = k;
+        largest_ = std::max(largest_, k - memory[count_ - 1]);
+      }
   }
 
-  std::vector<Eigen::Index> order_;   // responses by group; empty where they stand in order already
-  std::vector<Eigen::Index> starts_;  // group g is order_[starts_[g]] .. order_[starts_[g + 1] − 1]
-  Eigen::Index columns_ = 0;
+  const Eigen::Index* sorted() const { return kept_ ? kept_ : own_.data(); }  // null where they stand in order already
+  Eigen::Index start(Eigen::Index g) const { return sorted() ? sorted()[g] : g * columns_; }
+  Eigen::Index member(Eigen::Index k) const { return sorted() ? sorted()[size_ + 1 + k] : k; }
+
+  workspace* space_;
+  std::vector<Eigen::Index> own_;
+  const Eigen::Index* kept_ = nullptr;
+  Eigen::Index count_ = 0, size_ = 0, largest_ = 0, columns_ = 0;
 };
 
 }  // namespace infalign

@@ -5,12 +5,15 @@
 #include <infalign/advantage.hpp>
 #include <infalign/aggregation.hpp>
 #include <infalign/kl.hpp>
+#include <infalign/parallel.hpp>
 #include <infalign/step_result.hpp>
 #include <infalign/surrogate.hpp>
 #include <infalign/token_block.hpp>
+#include <infalign/workspace.hpp>
 
+#include <algorithm>
+#include <cmath>
 #include <utility>
-#include <vector>
 
 /// One step of KL-regularised policy gradient: from log-probabilities and (shaped) rewards to a loss and its gradient
 /// by the log-probabilities.
@@ -65,25 +68,31 @@ class policy_gradient {
   /// rewards: P × M, the responses to a prompt in a row, B = P·M; or B in a column for a baseline that needs no groups.
   template <real_scalar S, class Mask, array_expression R, reduction Reduce = whole_batch>
   step_result<S> operator()(const token_batch<S, Mask>& batch, const R& rewards, const Reduce& reduce = {}) const {
-    static_assert(!vector_expression<R> || std::same_as<Baseline, no_baseline> || std::same_as<Baseline, batch_mean>,
-                  "infalign::policy_gradient: this baseline compares the responses to a prompt: pass rewards as a P x "
-                  "M matrix, or prompt indices before them");
-    static_assert(std::same_as<typename R::Scalar, S>,
-                  "infalign::policy_gradient: rewards and log-probabilities must have the same scalar type");
-    const matrix<S> values = detail::as_array(rewards);
-    return run(batch, values.data(), groups::rows(values.rows(), values.cols()), reduce);
+    step_result<S> result;
+    take(result, nullptr, batch, rewards, reduce);
+    return result;
   }
 
   /// prompt: B indices, equal for responses to one prompt; groups of any size, in any order. rewards: B.
   template <real_scalar S, class Mask, prompt_index I, vector_expression R, reduction Reduce = whole_batch>
   step_result<S> operator()(const token_batch<S, Mask>& batch, const I& prompt, const R& rewards,
                             const Reduce& reduce = {}) const {
-    static_assert(std::same_as<typename R::Scalar, S>,
-                  "infalign::policy_gradient: rewards and log-probabilities must have the same scalar type");
-    detail::check_size("policy_gradient", "prompt indices, one for each reward", rewards.size(),
-                       static_cast<Eigen::Index>(prompt.size()));
-    const array<S> values = detail::as_column(rewards);
-    return run(batch, values.data(), groups::by(prompt), reduce);
+    step_result<S> result;
+    take(result, nullptr, batch, prompt, rewards, reduce);
+    return result;
+  }
+
+  /// The same into the caller's result, whose gradient is made B × T: once that and the workspace are as large, nothing
+  /// is allocated. When it throws, the result holds anything.
+  template <real_scalar S, class Mask, array_expression R, reduction Reduce = whole_batch>
+  void into(step_result<S>& result, workspace& space, const token_batch<S, Mask>& batch, const R& rewards,
+            const Reduce& reduce = {}) const {
+    take(result, &space, batch, rewards, reduce);
+  }
+  template <real_scalar S, class Mask, prompt_index I, vector_expression R, reduction Reduce = whole_batch>
+  void into(step_result<S>& result, workspace& space, const token_batch<S, Mask>& batch, const I& prompt,
+            const R& rewards, const Reduce& reduce = {}) const {
+    take(result, &space, batch, prompt, rewards, reduce);
   }
 
  private:
@@ -111,150 +120,203 @@ class policy_gradient {
   static constexpr bool needs_sums = by_sequence || KL::place == kl_place::reward ||
                                      KL::place == kl_place::reward_to_go || KL::place == kl_place::sequence_loss;
 
+  /// What a response adds to the totals of the second pass.
+  struct totals {
+    double reward_squares = 0, advantage = 0, advantage_squares = 0, delta = 0, log_ratio = 0, ratio = 0, ratios = 0,
+           clipped_low = 0, clipped_high = 0, loss = 0;
+
+    void operator+=(const totals& t) {
+      reward_squares += t.reward_squares, advantage += t.advantage, advantage_squares += t.advantage_squares;
+      delta += t.delta, log_ratio += t.log_ratio, ratio += t.ratio, ratios += t.ratios;
+      clipped_low += t.clipped_low, clipped_high += t.clipped_high, loss += t.loss;
+    }
+  };
+
+  template <real_scalar S, class Mask, array_expression R, class Reduce>
+  void take(step_result<S>& result, workspace* space, const token_batch<S, Mask>& batch, const R& rewards,
+            const Reduce& reduce) const {
+    static_assert(!vector_expression<R> || std::same_as<Baseline, no_baseline> || std::same_as<Baseline, batch_mean>,
+                  "infalign::policy_gradient: this baseline compares the responses to a prompt: pass rewards as a P x "
+                  "M matrix, or prompt indices before them");
+    static_assert(std::same_as<typename R::Scalar, S>,
+                  "infalign::policy_gradient: rewards and log-probabilities must have the same scalar type");
+    detail::scratch<S> values(space, rewards.size());
+    Eigen::Map<matrix<S>>(values.data(), rewards.rows(), rewards.cols()) = detail::as_array(rewards);
+    run(result, space, batch, values.data(), groups::rows(rewards.rows(), rewards.cols(), space), reduce);
+  }
+
+  template <real_scalar S, class Mask, prompt_index I, vector_expression R, class Reduce>
+  void take(step_result<S>& result, workspace* space, const token_batch<S, Mask>& batch, const I& prompt,
+            const R& rewards, const Reduce& reduce) const {
+    static_assert(std::same_as<typename R::Scalar, S>,
+                  "infalign::policy_gradient: rewards and log-probabilities must have the same scalar type");
+    detail::check_size("policy_gradient", "prompt indices, one for each reward", rewards.size(),
+                       static_cast<Eigen::Index>(prompt.size()));
+    detail::scratch<S> values(space, rewards.size());
+    Eigen::Map<array<S>>(values.data(), rewards.size()) = detail::as_column(rewards);
+    detail::scratch<Eigen::Index> memory(space, static_cast<Eigen::Index>(groups::memory_for(rewards.size())));
+    run(result, space, batch, values.data(), groups::by(prompt, memory.data(), space), reduce);
+  }
+
   template <real_scalar S, class Mask, class Reduce>
-  step_result<S> run(const token_batch<S, Mask>& batch, const S* rewards, const groups& g, const Reduce& reduce) const {
+  void run(step_result<S>& result, workspace* space, const token_batch<S, Mask>& batch, const S* rewards,
+           const groups& g, const Reduce& reduce) const {
     check(batch, g.size());
     detail::check_trainable(name, rewards, g.size(), g.columns(), policy_);
     const auto B = g.size();
-    step_result<S> result{0, matrix<S>(B, batch.log_probabilities.cols()), {}};
-    auto& metrics = result.metrics;
     const detail::token_reader<S, Mask> reader(name, batch);
+    const double work = static_cast<double>(B) * static_cast<double>(batch.log_probabilities.cols());
 
     // First pass: what each response sums to. An unscored one is not looked at.
-    std::vector<sequence> sequences(static_cast<std::size_t>(B));
-    array<S> advantages(B);
-    array<double> totals = array<double>::Zero(4);
+    detail::scratch<sequence> sequences(space, B);
+    detail::for_each_row(B, work, [&](Eigen::Index i) {
+      if (detail::is_nan(rewards[i])) return;
+      sequences[i].tokens = reader.tokens(i);
+      if constexpr (needs_sums) reader.for_each_block(i, [&](const auto& block) { sequences[i].add(block); });
+    });
+    detail::scratch<S> advantages(space, B);
+    Eigen::Array<double, 4, 1> sums_of_all = Eigen::Array<double, 4, 1>::Zero();
     for (Eigen::Index i = 0; i < B; ++i) {
       advantages[i] = rewards[i];
       if (detail::is_nan(rewards[i])) continue;
-      auto& s = sequences[static_cast<std::size_t>(i)];
-      s.tokens = reader.tokens(i);
-      if constexpr (needs_sums) reader.for_each_block(i, [&](const auto& block) { s.add(block); });
       if constexpr (kl_through_baseline)
-        advantages[i] = static_cast<S>(static_cast<double>(rewards[i]) - kl_.beta * s.delta);
-      totals += array<double>{{1, s.tokens, static_cast<double>(rewards[i]), static_cast<double>(advantages[i])}};
+        advantages[i] = static_cast<S>(static_cast<double>(rewards[i]) - kl_.beta * sequences[i].delta);
+      sums_of_all += Eigen::Array<double, 4, 1>(1, sequences[i].tokens, static_cast<double>(rewards[i]),
+                                                static_cast<double>(advantages[i]));
     }
-    reduce(totals);
-    const batch_size size{totals[0], totals[1]};
-    const double mean_reward = size.sequences > 0 ? totals[2] / size.sequences : 0;
+    reduce(sums_of_all);
+    const batch_size size{sums_of_all[0], sums_of_all[1]};
+    const double mean_reward = size.sequences > 0 ? sums_of_all[2] / size.sequences : 0;
     detail::advantages(name, advantages.data(), advantages.data(), g, baseline_,
-                       size.sequences > 0 ? totals[3] / size.sequences : 0);
+                       size.sequences > 0 ? sums_of_all[3] / size.sequences : 0);
 
     // What advantages spread around: their mean, where no baseline has made it small.
-    const double centre = std::same_as<Baseline, no_baseline> && size.sequences > 0 ? totals[3] / size.sequences : 0;
+    const double centre =
+        std::same_as<Baseline, no_baseline> && size.sequences > 0 ? sums_of_all[3] / size.sequences : 0;
 
     // A response that its baseline leaves out has advantage 0, KL and all: nothing is added to it.
-    array<S> compared = array<S>::Ones(B);
+    detail::scratch<S> compared(space, B);
+    std::fill(compared.begin(), compared.end(), S{1});
     if constexpr (KL::place == kl_place::reward_to_go || kl_after_baseline)
       g.apply(rewards, compared.data(), S{0},
               [&](Eigen::Map<const array<S>> group, Eigen::Map<array<S>> out, Eigen::Index) {
                 out.setConstant(group.size() >= detail::smallest_group(baseline_) ? 1 : 0);
               });
 
-    // Second pass: the loss, its gradient, and what the metrics sum up.
-    enum {
-      reward_squares,
-      advantage,
-      advantage_squares,
-      delta,
-      log_ratio,
-      ratio,
-      ratios,
-      clipped_low,
-      clipped_high,
-      group_count,
-      equal_groups,
-      sums_count
-    };
-    array<double> sum = array<double>::Zero(sums_count);
-    for (Eigen::Index i = 0; i < B; ++i) {
-      auto& s = sequences[static_cast<std::size_t>(i)];
-      if (s.tokens == 0) result.gradient.row(i).setZero();
-      if (detail::is_nan(rewards[i])) continue;
+    // Second pass: the loss, its gradient, and what the metrics sum up, response by response and then over all.
+    result.gradient.resize(B, batch.log_probabilities.cols());
+    detail::scratch<totals> of_response(space, B);
+    detail::for_each_row(B, work, [&](Eigen::Index i) {
+      if (sequences[i].tokens == 0) result.gradient.row(i).setZero();
+      if (detail::is_nan(rewards[i])) return;
       if constexpr (kl_after_baseline)
-        advantages[i] =
-            static_cast<S>(static_cast<double>(advantages[i]) - static_cast<double>(compared[i]) * kl_.beta * s.delta);
-      const double A = static_cast<double>(advantages[i]), deviation = static_cast<double>(rewards[i]) - mean_reward;
-      sum[reward_squares] += deviation * deviation;
-      sum[advantage] += A;
-      sum[advantage_squares] += (A - centre) * (A - centre);
-      if (s.tokens == 0) continue;
-
-      double loss = 0, slope = 0;  // of the whole response; the slope is that of each of its tokens
-      if constexpr (by_sequence) {
-        const double share = Surrogate::ratio == ratio_of::sequence_geometric_mean ? 1 / s.tokens : 1;
-        const auto term = surrogate_(s.log_probability * share, s.log_ratio * share, A);
-        const double correction = sampler_weight(batch, s.correction);
-        loss += correction * term.loss;
-        slope += correction * term.slope * share;
-        sum[ratio] += term.ratio;
-        sum[ratios] += 1;
-        sum[clipped_low] += term.clipped < 0;
-        sum[clipped_high] += term.clipped > 0;
-      }
-      if constexpr (KL::place == kl_place::sequence_loss) {
-        const auto term = kl_.estimate(s.delta);
-        const double importance =
-            kl_.beta * detail::capped_exp(s.log_ratio).value * sampler_weight(batch, s.correction);
-        loss += importance * term.value;
-        slope += importance * term.slope;
-      }
-      const double weight = aggregation_.weight(s.tokens, size);
-      S so_far = 0;  // Σ δ over the tokens before this one, where the response is compared with others
-      reader.for_each_block(i, [&](const detail::token_block<S>& block) {
-        if constexpr (!needs_sums) s.add(block);
-        detail::block_terms<S> terms(block, static_cast<S>(slope));
-        if constexpr (!by_sequence || KL::place == kl_place::token_loss) {
-          terms.weigh(batch);
-          if constexpr (!by_sequence) {
-            terms.credit.setConstant(advantages[i]);
-            if constexpr (KL::place == kl_place::reward_to_go)
-              for (Eigen::Index j = 0; j < block.size; ++j) {
-                terms.credit[j] += static_cast<S>(kl_.beta) * so_far;
-                so_far += compared[i] * block.delta[j];
-              }
-            terms.add(surrogate_);
-            sum[ratio] += terms.ratio;
-            sum[ratios] += block.tokens;
-            sum[clipped_low] += terms.clipped_low;
-            sum[clipped_high] += terms.clipped_high;
-          }
-          if constexpr (KL::place == kl_place::token_loss) terms.add(kl_);
-          loss += terms.loss;
-        }
-        result.gradient.row(i).segment(block.first, block.size) =
-            (static_cast<S>(weight) * terms.slope * block.counts).head(block.size).transpose();
-      });
-      sum[delta] += s.delta;
-      sum[log_ratio] += s.log_ratio;
-      result.loss += weight * loss;
-    }
-    g.for_each(rewards, [&](Eigen::Map<const array<S>> group, Eigen::Index) {
-      sum[group_count] += 1;
-      sum[equal_groups] += (group == group[0]).all();
+        advantages[i] = static_cast<S>(static_cast<double>(advantages[i]) -
+                                       static_cast<double>(compared[i]) * kl_.beta * sequences[i].delta);
+      of_response[i] = respond(result, batch, reader, i, sequences[i], size, advantages[i], compared[i],
+                               static_cast<double>(rewards[i]) - mean_reward, centre);
     });
-    reduce(sum);
-
-    const auto per = [](double total, double count) { return count > 0 ? total / count : 0; };
-    const double off_centre = per(sum[advantage], size.sequences) - centre;
-    const double spread = sum[advantage_squares] - size.sequences * off_centre * off_centre;
+    totals total;
+    for (const auto& t : of_response) total += t;
+    double group_count = 0, equal_groups = 0;
+    g.for_each(rewards, [&](Eigen::Map<const array<S>> group, Eigen::Index) {
+      group_count += 1;
+      equal_groups += (group == group[0]).all();
+    });
+    result.loss = total.loss;
     const bool has_reference = batch.reference_log_probabilities.given() || B == 0;
+    result.metrics = report(total, group_count, equal_groups, size, mean_reward, centre, has_reference, reduce);
+  }
+
+  /// Response i, which is scored: its part of the loss, its row of the gradient, and what it adds to the metrics.
+  template <real_scalar S, class Mask>
+  totals respond(step_result<S>& result, const token_batch<S, Mask>& batch, const detail::token_reader<S, Mask>& reader,
+                 Eigen::Index i, sequence s, const batch_size& size, S advantage, S compared, double deviation,
+                 double centre) const {
+    const double A = static_cast<double>(advantage);
+    totals sum{
+        .reward_squares = deviation * deviation, .advantage = A, .advantage_squares = (A - centre) * (A - centre)};
+    if (s.tokens == 0) return sum;
+
+    double loss = 0, slope = 0;  // of the whole response; the slope is that of each of its tokens
+    if constexpr (by_sequence) {
+      const double share = Surrogate::ratio == ratio_of::sequence_geometric_mean ? 1 / s.tokens : 1;
+      const auto term = surrogate_(s.log_probability * share, s.log_ratio * share, A);
+      const double correction = sampler_weight(batch, s.correction);
+      loss += correction * term.loss;
+      slope += correction * term.slope * share;
+      sum.ratio = term.ratio;
+      sum.ratios = 1;
+      sum.clipped_low = term.clipped < 0;
+      sum.clipped_high = term.clipped > 0;
+    }
+    if constexpr (KL::place == kl_place::sequence_loss) {
+      const auto term = kl_.estimate(s.delta);
+      const double importance = kl_.beta * detail::capped_exp(s.log_ratio).value * sampler_weight(batch, s.correction);
+      loss += importance * term.value;
+      slope += importance * term.slope;
+    }
+    const double weight = aggregation_.weight(s.tokens, size);
+    S so_far = 0;  // Σ δ over the tokens before this one, where the response is compared with others
+    reader.for_each_block(i, [&](const detail::token_block<S>& block) {
+      if constexpr (!needs_sums) s.add(block);
+      detail::block_terms<S> terms(block, static_cast<S>(slope));
+      if constexpr (!by_sequence || KL::place == kl_place::token_loss) {
+        terms.weigh(batch);
+        if constexpr (!by_sequence) {
+          if constexpr (KL::place == kl_place::reward_to_go) {
+            detail::token_values<S> credit = detail::token_values<S>::Constant(advantage);
+            for (Eigen::Index j = 0; j < block.size; ++j) {
+              credit[j] += static_cast<S>(kl_.beta) * so_far;
+              so_far += compared * block.delta[j];
+            }
+            terms.add(surrogate_, credit);
+          } else {
+            terms.add(surrogate_, advantage);
+          }
+          sum.ratio += terms.ratio;
+          sum.ratios += block.tokens;
+          sum.clipped_low += terms.clipped_low;
+          sum.clipped_high += terms.clipped_high;
+        }
+        if constexpr (KL::place == kl_place::token_loss) terms.add(kl_);
+        loss += terms.loss;
+      }
+      terms.write(&result.gradient(i, block.first), static_cast<S>(weight));
+    });
+    sum.delta = s.delta;
+    sum.log_ratio = s.log_ratio;
+    sum.loss = weight * loss;
+    return sum;
+  }
+
+  /// The metrics of all shards.
+  template <class Reduce>
+  static step_metrics report(const totals& t, double group_count, double equal_groups, const batch_size& size,
+                             double mean_reward, double centre, bool has_reference, const Reduce& reduce) {
+    Eigen::Array<double, 11, 1> sum;
+    sum << t.reward_squares, t.advantage, t.advantage_squares, t.delta, t.log_ratio, t.ratio, t.ratios, t.clipped_low,
+        t.clipped_high, group_count, equal_groups;
+    reduce(sum);
+    const double ratios = sum[6], off_centre = per(sum[1], size.sequences) - centre;
+    const double spread = sum[2] - size.sequences * off_centre * off_centre;
+    step_metrics metrics;
     metrics.sequences = size.sequences;
     metrics.tokens = size.tokens;
     metrics.reward = mean_reward;
-    metrics.reward_std = std::sqrt(per(sum[reward_squares], size.sequences - 1));
-    metrics.advantage_mean = per(sum[advantage], size.sequences);
+    metrics.reward_std = std::sqrt(per(sum[0], size.sequences - 1));
+    metrics.advantage_mean = per(sum[1], size.sequences);
     metrics.advantage_std = std::sqrt(std::max(0.0, per(spread, size.sequences - 1)));
-    metrics.frac_reward_zero_std = per(sum[equal_groups], sum[group_count]);
-    metrics.kl = has_reference ? per(sum[delta], size.sequences) : detail::nan<double>;
-    metrics.kl_per_token = has_reference ? per(sum[delta], size.tokens) : detail::nan<double>;
-    metrics.approx_kl = -per(sum[log_ratio], size.tokens);
-    if (sum[ratios] > 0) metrics.ratio = sum[ratio] / sum[ratios];
-    metrics.clip_ratio_low = per(sum[clipped_low], sum[ratios]);
-    metrics.clip_ratio_high = per(sum[clipped_high], sum[ratios]);
+    metrics.frac_reward_zero_std = per(sum[10], sum[9]);
+    metrics.kl = has_reference ? per(sum[3], size.sequences) : detail::nan<double>;
+    metrics.kl_per_token = has_reference ? per(sum[3], size.tokens) : detail::nan<double>;
+    metrics.approx_kl = -per(sum[4], size.tokens);
+    if (ratios > 0) metrics.ratio = sum[5] / ratios;
+    metrics.clip_ratio_low = per(sum[7], ratios);
+    metrics.clip_ratio_high = per(sum[8], ratios);
     metrics.clip_ratio = metrics.clip_ratio_low + metrics.clip_ratio_high;
-    return result;
+    return metrics;
   }
+  static double per(double total, double count) { return count > 0 ? total / count : 0; }
 
   /// min(π_old/π_sampler, cap), held constant; 1 where there is no sampler.
   template <real_scalar S, class Mask, real_scalar X>

@@ -31,7 +31,7 @@ struct step_metrics {
 /// The result of a step.
 template <real_scalar S>
 struct step_result {
-  double loss;         ///< to be minimised; of a shard, its part of the sum over shards
+  double loss = 0;     ///< to be minimised; of a shard, its part of the sum over shards
   matrix<S> gradient;  ///< B × T: d loss / d log π_θ(y_t | y_<t); exactly 0 where the mask is 0 and in unscored rows
   step_metrics metrics;
 };

@@ -26,9 +26,9 @@ struct surrogate_term {
 };
 
 /// A surrogate: a function of (log π_θ, log ρ, advantage), both of what `ratio` names, to a `surrogate_term`; of a token
-/// where that is nothing. It may have a member
-/// `check()`; and a member `with_ratio` of (log π_θ, {ρ, dρ/d log ρ}, advantage) for the same term, which the step
-/// calls with many exponentials taken at once.
+/// where that is nothing. It may have a member `check()`; and a member `at(advantage)`, which gives a function of (log
+/// π_θ, {ρ, dρ/d log ρ}) to the same term: the step then takes many exponentials at once, and what follows from the
+/// advantage once a response.
 template <class F>
 concept surrogate = requires(const F& f, float s, double d) {
   { F::ratio } -> std::convertible_to<ratio_of>;
@@ -41,6 +41,22 @@ inline void check_clip(const char* function, double low, double high) {
   if (!is_finite(low) || low < 0 || low > 1) fail(function, "low in [0, 1]", text(low));
   if (!is_finite(high) || high < 0) fail(function, "high finite and at least 0", text(high));
 }
+
+/// A ratio kept within [floor, ceiling], whether it was `inside` (1 or 0), and at which end it is held. Each by itself
+/// of two comparisons, so that compilers need no branch and can work on many at once.
+template <real_scalar S>
+struct kept_ratio {
+  S value, inside;
+  int end;
+
+  [[gnu::always_inline]] kept_ratio(S ratio, S floor, S ceiling) {
+    const int below = ratio<floor, above = ratio> ceiling;
+    end = above - below;
+    inside = static_cast<S>(1 - above - below);
+    value = std::min(std::max(ratio, floor), ceiling);
+  }
+};
+
 }  // namespace detail
 
 /// L = −A·log π. Unbiased on-policy; off-policy it is an error, not a biased gradient. (Williams, 1992.)
@@ -49,11 +65,13 @@ struct reinforce {
 
   template <real_scalar S>
   surrogate_term<S> operator()(S log_probability, S, S advantage) const {
-    return {.loss = -advantage * log_probability, .slope = -advantage};
+    return at(advantage)(log_probability, {1, 1});
   }
   template <real_scalar S>
-  surrogate_term<S> with_ratio(S log_probability, value_and_slope<S>, S advantage) const {
-    return (*this)(log_probability, S{0}, advantage);
+  static auto at(S advantage) {
+    return [advantage](S log_probability, value_and_slope<S>) -> surrogate_term<S> {
+      return {.loss = -advantage * log_probability, .slope = -advantage};
+    };
   }
 };
 
@@ -78,22 +96,22 @@ struct clipped_surrogate {
 
   template <real_scalar S>
   surrogate_term<S> operator()(S log_probability, S log_ratio, S advantage) const {
-    return with_ratio(log_probability, detail::capped_exp(log_ratio), advantage);
+    return at(advantage)(log_probability, detail::capped_exp(log_ratio));
   }
   template <real_scalar S>
-  surrogate_term<S> with_ratio(S, value_and_slope<S> rho, S advantage) const {
-    // Clipped above for A > 0, below for A < 0, and above then too by the dual clip. Nothing is computed in a branch,
-    // so that compilers can work on many tokens at once.
+  auto at(S advantage) const {
+    // Clipped above for A > 0, below for A < 0, and above then too by the dual clip.
     constexpr S none = std::numeric_limits<S>::max();
-    const bool gains = advantage > 0, loses = advantage < 0;
-    const S lowest = static_cast<S>(1 - low), highest = static_cast<S>(1 + high);
-    const S far = dual > 0 ? static_cast<S>(dual) : none;
-    const S floor = loses ? lowest : S{0};
-    const S above_loss = loses ? far : none, ceiling = gains ? highest : above_loss;
-    const S raised = rho.value < floor ? floor : rho.value, kept = raised > ceiling ? ceiling : raised;
-    const S slope = -rho.slope * advantage;
-    const int clipped = (rho.value > kept) - (rho.value < kept);
-    return {.loss = -kept * advantage, .slope = clipped == 0 ? slope : S{0}, .ratio = rho.value, .clipped = clipped};
+    const S floor = advantage < 0 ? static_cast<S>(1 - low) : S{0};
+    S ceiling = advantage > 0 ? static_cast<S>(1 + high) : none;
+    if (advantage < 0 && dual > 0) ceiling = static_cast<S>(dual);
+    return [=](S, value_and_slope<S> rho) -> surrogate_term<S> {
+      const detail::kept_ratio<S> held(rho.value, floor, ceiling);
+      return {.loss = -held.value * advantage,
+              .slope = -(rho.slope * held.inside) * advantage,
+              .ratio = rho.value,
+              .clipped = held.end};
+    };
   }
 };
 
@@ -117,15 +135,18 @@ struct cispo {
 
   template <real_scalar S>
   surrogate_term<S> operator()(S log_probability, S log_ratio, S advantage) const {
-    return with_ratio(log_probability, detail::capped_exp(log_ratio), advantage);
+    return at(advantage)(log_probability, detail::capped_exp(log_ratio));
   }
   template <real_scalar S>
-  surrogate_term<S> with_ratio(S log_probability, value_and_slope<S> rho, S advantage) const {
-    const S weight = std::min(std::max(rho.value, static_cast<S>(1 - low)), static_cast<S>(1 + high));
-    return {.loss = -weight * advantage * log_probability,
-            .slope = -weight * advantage,
-            .ratio = rho.value,
-            .clipped = (rho.value > weight) - (rho.value < weight)};
+  auto at(S advantage) const {
+    const S least = static_cast<S>(1 - low), most = static_cast<S>(1 + high);
+    return [=](S log_probability, value_and_slope<S> rho) -> surrogate_term<S> {
+      const detail::kept_ratio<S> weight(rho.value, least, most);
+      return {.loss = -weight.value * advantage * log_probability,
+              .slope = -weight.value * advantage,
+              .ratio = rho.value,
+              .clipped = weight.end};
+    };
   }
 };
 

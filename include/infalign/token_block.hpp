@@ -4,6 +4,7 @@
 
 #include <infalign/surrogate.hpp>
 #include <infalign/token_batch.hpp>
+#include <infalign/vector_exp.hpp>
 
 #include <algorithm>
 
@@ -15,14 +16,26 @@ namespace infalign::detail {
 template <real_scalar S>
 using token_values = Eigen::Array<S, 64, 1>;
 
+/// z = x/log 2 kept where 2^z is a number: from what gives 0 up to x = 20.
+template <real_scalar S, class Z>
+token_values<S> kept_exponents(const Z& z) {
+  return z.min(static_cast<S>(20 * per_log_2)).max(static_cast<S>(-exponent_bias<S>));
+}
+
 /// e^x and its derivative, as `capped_exp`.
 template <real_scalar S>
 struct exponentials {
   token_values<S> value, slope;
 
   explicit exponentials(const token_values<S>& x) {
-    slope = x.min(S{20}).exp();
+    const token_values<S> z = kept_exponents<S>(x * static_cast<S>(per_log_2));
+    powers(z.data(), slope.data());
     value = slope * (1 + (x - S{20}).max(S{0}));
+  }
+
+ private:
+  static void powers(const S* __restrict z, S* __restrict result) {
+    for (int j = 0; j < 64; ++j) result[j] = power_of_two<S>(z[j]).value();
   }
 };
 
@@ -38,19 +51,21 @@ estimates<S> k2(const token_values<S>& delta) {
   return {delta.square() / 2, delta};
 }
 
-/// k3, as for one token: by the exponential, and where that would cancel by the series.
+/// k3, as for one token; where −δ is beyond what is kept, along the straight line.
+template <real_scalar S>
+void k3_of_exponents(const S* __restrict z, S* __restrict value, S* __restrict slope) {
+  for (int j = 0; j < 64; ++j) {
+    const power_of_two<S> power(z[j]);
+    value[j] = power.minus_line(z[j]);
+    slope[j] = -power.minus_one();
+  }
+}
 template <real_scalar S>
 estimates<S> k3(const token_values<S>& delta) {
-  const exponentials<S> e(-delta);
-  estimates<S> result{e.value - 1 + delta, 1 - e.slope};
-  token_values<S> ratio = token_values<S>::Ones();  // (e^{−δ} − 1 + δ)/(δ²/2)
-  for (int k = sizeof(S) == 4 ? 7 : 12; k > 2; --k) ratio = 1 - delta * (S{1} / static_cast<S>(k)) * ratio;
-  const token_values<S> value = delta.square() / 2 * ratio, slope = delta * (1 - delta / 2 * ratio);
-  for (Eigen::Index j = 0; j < 64; ++j) {
-    const bool small = std::abs(delta[j]) <= S{0.25};
-    result.value[j] = small ? value[j] : result.value[j];
-    result.slope[j] = small ? slope[j] : result.slope[j];
-  }
+  const token_values<S> z = delta * static_cast<S>(-per_log_2), kept = kept_exponents<S>(z);
+  estimates<S> result;
+  k3_of_exponents(kept.data(), result.value.data(), result.slope.data());
+  result.value -= result.slope * (static_cast<S>(log_2) * (z - kept));
   return result;
 }
 
@@ -72,14 +87,14 @@ estimates<S> estimate_each(const KL& kl, const token_values<S>& delta) {
 /// all its numbers are 0.
 template <real_scalar S>
 struct token_block {
-  Eigen::Index first, size;
+  Eigen::Index first = 0, size = 0;
   /// How many count.
-  double tokens;
+  double tokens = 0;
   /// 1 where a token counts, else 0.
-  token_values<S> counts;
+  token_values<S> counts = token_values<S>::Zero();
   /// log π_θ, and the log-ratios of π_θ to π_ref, of π_θ to π_old, and of π_old to the sampler; 0 where the batch has
   /// none.
-  token_values<S> log_probability, delta, log_ratio, correction;
+  token_values<S> log_probability, delta = token_values<S>::Zero(), log_ratio = delta, correction = delta;
 };
 
 template <real_scalar S, class Mask>
@@ -102,7 +117,7 @@ class token_reader {
   template <class F>
   void for_each_block(Eigen::Index i, const F& f) const {
     const auto T = batch_.log_probabilities.cols();
-    token_block<S> block;
+    token_block<S> block{};
     for (block.first = 0; block.first < T; block.first += block.counts.size()) {
       block.size = std::min(T - block.first, block.counts.size());
       read_mask(i, block);
@@ -140,58 +155,54 @@ class token_reader {
     return m == Mask(0) || m == Mask(1);
   }
 
+  using values = token_values<S>;
+
   void read_values(Eigen::Index i, token_block<S>& b) const {
-    token_values<S> reference, behavior, sampler;
-    read(batch_.log_probabilities, i, b, b.log_probability);
-    read(batch_.reference_log_probabilities, i, b, reference);
-    read(batch_.behavior_log_probabilities, i, b, behavior);
-    read(batch_.sampler_log_probabilities, i, b, sampler);
-    b.delta.setZero();
-    b.log_ratio.setZero();
-    b.correction.setZero();
-    token_values<S> sum = b.log_probability;
+    values buffers[4];
+    const auto now = values_of(batch_.log_probabilities, i, b, buffers[0]);
+    b.log_probability = now;
+    values sum = now;
     const bool off_policy = batch_.behavior_log_probabilities.given();
     if (batch_.reference_log_probabilities.given()) {
-      b.delta = b.log_probability - reference;
+      const auto reference = values_of(batch_.reference_log_probabilities, i, b, buffers[1]);
+      b.delta = now - reference;
       sum += reference;
     }
     if (off_policy) {
-      b.log_ratio = b.log_probability - behavior;
+      const auto behavior = values_of(batch_.behavior_log_probabilities, i, b, buffers[2]);
+      b.log_ratio = now - behavior;
       sum += behavior;
     }
     if (batch_.sampler_log_probabilities.given()) {
-      b.correction = (off_policy ? behavior : b.log_probability) - sampler;
+      const auto sampler = values_of(batch_.sampler_log_probabilities, i, b, buffers[3]);
+      b.correction = (off_policy ? values_of(batch_.behavior_log_probabilities, i, b, buffers[2]) : now) - sampler;
       sum += sampler;
     }
-    if (!is_finite(sum.sum())) check_finite(i, b, reference, behavior, sampler);
+    if (!is_finite(sum.sum())) check_finite(i, b);
   }
 
-  /// The block's part of a view, with 0 where a token does not count, whatever stands there.
-  template <class View>
-  static void read(const View& view, Eigen::Index i, const token_block<S>& b, token_values<S>& values) {
-    if (!view.given()) return;
+  /// The block's part of a view, in place; or in the buffer, with 0 where a token does not count, whatever stands there.
+  static Eigen::Map<const values> values_of(const matrix_view<S>& view, Eigen::Index i, const token_block<S>& b,
+                                            values& buffer) {
     const S* const row = view.row(i) + b.first;
-    if (b.size == values.size()) {
-      values = Eigen::Map<const token_values<S>>(row);
-    } else {
-      values.setZero();
-      std::copy_n(row, b.size, values.data());
-    }
-    if (b.tokens < static_cast<double>(b.size))
-      for (Eigen::Index j = 0; j < 64; ++j) values[j] = b.counts[j] != 0 ? values[j] : S{0};
+    if (b.tokens == 64) return Eigen::Map<const values>(row);
+    for (Eigen::Index j = 0; j < 64; ++j) buffer[j] = j < b.size && b.counts[j] != 0 ? row[j] : S{0};
+    return Eigen::Map<const values>(buffer.data());
   }
 
   /// Throws at the first log-probability that is not finite; there may be none.
-  void check_finite(Eigen::Index i, const token_block<S>& b, const token_values<S>& reference,
-                    const token_values<S>& behavior, const token_values<S>& sampler) const {
+  void check_finite(Eigen::Index i, const token_block<S>& b) const {
+    const auto check = [&](const char* what, const matrix_view<S>& view, Eigen::Index j) {
+      if (!view.given()) return;
+      const S x = view.row(i)[b.first + j];
+      if (!is_finite(x)) fail(function_, text("finite ", what), text(x, at(i, b.first + j)));
+    };
     for (Eigen::Index j = 0; j < b.size; ++j) {
-      const auto check = [&](const char* what, const auto& view, S x) {
-        if (view.given() && !is_finite(x)) fail(function_, text("finite ", what), text(x, at(i, b.first + j)));
-      };
-      check("log_probabilities", batch_.log_probabilities, b.log_probability[j]);
-      check("reference_log_probabilities", batch_.reference_log_probabilities, reference[j]);
-      check("behavior_log_probabilities", batch_.behavior_log_probabilities, behavior[j]);
-      check("sampler_log_probabilities", batch_.sampler_log_probabilities, sampler[j]);
+      if (b.counts[j] == 0) continue;
+      check("log_probabilities", batch_.log_probabilities, j);
+      check("reference_log_probabilities", batch_.reference_log_probabilities, j);
+      check("behavior_log_probabilities", batch_.behavior_log_probabilities, j);
+      check("sampler_log_probabilities", batch_.sampler_log_probabilities, j);
     }
   }
 
@@ -204,19 +215,18 @@ template <real_scalar S>
 struct block_terms {
   using values = token_values<S>;
   const token_block<S>& block;
-  values slope, credit, weight;  // weight: min(π_old/π_sampler, cap)
-  values rho, rho_slope;
+  values slope, importance, rho, rho_slope;  // importance: min(π_old/π_sampler, cap)
   double loss = 0, ratio = 0, clipped_low = 0, clipped_high = 0;
 
   block_terms(const token_block<S>& b, S slope_of_response) : block(b), slope(values::Constant(slope_of_response)) {}
 
   template <class Mask>
   void weigh(const token_batch<S, Mask>& batch) {
-    weight.setOnes();
+    importance.setOnes();
     rho.setOnes();
     rho_slope.setOnes();
     if (batch.sampler_log_probabilities.given())
-      weight = exponentials<S>(block.correction).value.min(static_cast<S>(batch.sampler_weight_cap));
+      importance = exponentials<S>(block.correction).value.min(static_cast<S>(batch.sampler_weight_cap));
     if (batch.behavior_log_probabilities.given()) {
       const exponentials<S> e(block.log_ratio);
       rho = e.value;
@@ -224,37 +234,78 @@ struct block_terms {
     }
   }
 
-  template <surrogate F>
-  void add(const F& f) {
-    values losses, slopes, ratios, low, high;  // of its own, so that the compiler knows that nothing else is written
-    for (Eigen::Index j = 0; j < 64; ++j) {
-      const auto term = [&] {
-        if constexpr (requires { f.with_ratio(credit[j], value_and_slope<S>{}, credit[j]); })
-          return f.with_ratio(block.log_probability[j], value_and_slope<S>{rho[j], rho_slope[j]}, credit[j]);
-        else
-          return block.counts[j] != 0 ? f(block.log_probability[j], block.log_ratio[j], credit[j])
-                                      : surrogate_term<S>{};
-      }();
-      losses[j] = term.loss;
-      slopes[j] = term.slope;
-      ratios[j] = term.ratio;
-      low[j] = term.clipped < 0 ? S{1} : S{0};
-      high[j] = term.clipped > 0 ? S{1} : S{0};
+  /// The surrogate's terms, of one advantage for all or of one for each token.
+  template <surrogate F, class Advantage>
+  void add(const F& f, const Advantage& advantage) {
+    values losses, slopes, low, high;
+    if constexpr (requires { f.at(S{}); } && std::same_as<Advantage, S>) {
+      add_each(f.at(advantage), block.log_probability.data(), rho.data(), rho_slope.data(), losses.data(),
+               slopes.data(), low.data(), high.data());
+    } else {
+      for (Eigen::Index j = 0; j < 64; ++j) {
+        surrogate_term<S> term{};
+        if (block.counts[j] != 0) {
+          S A;
+          if constexpr (std::same_as<Advantage, S>)
+            A = advantage;
+          else
+            A = advantage[j];
+          if constexpr (requires { f.at(S{}); })
+            term = f.at(A)(block.log_probability[j], value_and_slope<S>{rho[j], rho_slope[j]});
+          else
+            term = f(block.log_probability[j], block.log_ratio[j], A);
+          rho[j] = term.ratio;
+        }
+        losses[j] = term.loss;
+        slopes[j] = term.slope;
+        low[j] = term.clipped < 0 ? S{1} : S{0};
+        high[j] = term.clipped > 0 ? S{1} : S{0};
+      }
     }
-    slope += weight * slopes;
-    loss += static_cast<double>((weight * losses * block.counts).sum());
-    ratio += static_cast<double>((ratios * block.counts).sum());
-    clipped_low += static_cast<double>((low * block.counts).sum());
-    clipped_high += static_cast<double>((high * block.counts).sum());
+    slope += importance * slopes;
+    loss += sum(importance * losses);
+    ratio += sum(rho);
+    clipped_low += sum(low);
+    clipped_high += sum(high);
   }
 
   /// The KL loss of each token, off-policy weighted by ρ.
   template <kl_term KL>
   void add(const KL& kl) {
     const auto [value, by_delta] = estimate_each(kl, block.delta);
-    const values importance = static_cast<S>(kl.beta) * rho * weight;
-    loss += static_cast<double>((importance * value * block.counts).sum());
-    slope += importance * by_delta;
+    const values weight = static_cast<S>(kl.beta) * rho * importance;
+    loss += sum(weight * value);
+    slope += weight * by_delta;
+  }
+
+  /// The derivative by each log-probability of the batch's loss, in which the response weighs that much.
+  void write(S* gradient, S weight_of_response) const {
+    Eigen::Map<values> whole(gradient);
+    if (block.tokens == 64)
+      whole = weight_of_response * slope;
+    else
+      Eigen::Map<array<S>>(gradient, block.size) = (weight_of_response * slope * block.counts).head(block.size);
+  }
+
+ private:
+  /// Over the tokens that count.
+  template <class E>
+  double sum(const E& terms) const {
+    return static_cast<double>(block.tokens == 64 ? terms.sum() : (terms * block.counts).sum());
+  }
+
+  // Apart, so that the compiler knows that nothing is written where it reads.
+  template <class F>
+  static void add_each(const F& f, const S* __restrict log_probability, const S* __restrict rho,
+                       const S* __restrict rho_slope, S* __restrict losses, S* __restrict slopes, S* __restrict low,
+                       S* __restrict high) {
+    for (int j = 0; j < 64; ++j) {
+      const auto term = f(log_probability[j], value_and_slope<S>{rho[j], rho_slope[j]});
+      losses[j] = term.loss;
+      slopes[j] = term.slope;
+      low[j] = term.clipped < 0 ? S{1} : S{0};
+      high[j] = term.clipped > 0 ? S{1} : S{0};
+    }
   }
 };
 

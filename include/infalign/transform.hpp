@@ -2,7 +2,8 @@
 // Copyright (c) 2026 the infalign authors
 #pragma once
 
-#include <infalign/core.hpp>
+#include <infalign/parallel.hpp>
+#include <infalign/vector_exp.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -15,19 +16,13 @@
 namespace infalign {
 
 /// A transform: a function from a calibrated reward to the reward that is trained on. It may have a member `check(S)`,
-/// called once for a batch of scalar S before its first value, to refuse its own parameters; and a member `many`, from
-/// a fixed-size Eigen array to one of the same size, for vectorised work: it gives the same bits as number by number.
+/// called once for a batch of scalar S before its first value, to refuse its own parameters; and for vectorised work a
+/// member `many<N>(u, result)`, from N numbers to N in another buffer, with the same bits as number by number. It
+/// returns false, and leaves anything there, where a number is not in [0, 1] or its value not finite.
 template <class F>
 concept reward_transform = !array_expression<F> && requires(const F& phi, double u) {
   { phi(u) } -> std::convertible_to<double>;
 };
-
-namespace detail {
-/// Numbers that fill so many cache lines, hence whole vector registers: what Eigen computes with them does not depend
-/// on where in a batch a number stands.
-template <real_scalar S, int Lines>
-using lines = Eigen::Array<S, Lines * 64 / static_cast<int>(sizeof(S)), 1>;
-}  // namespace detail
 
 /// Φ(u) = u: the optimum for plain sampling (N = 1).
 struct identity {
@@ -69,17 +64,22 @@ struct exponential {
   template <real_scalar S>
   S operator()(S u) const {
     check(u);
-    const detail::lines<S, 1> y = many(detail::lines<S, 1>::Constant(u));
-    return y[0];
+    const detail::exponential_of<S> phi(t);
+    const bool far = !phi.fits || detail::highest_bit<S>(detail::out_of_unit_interval(u));
+    const double lowest = -static_cast<double>(std::numeric_limits<S>::max());
+    return far ? phi.sign * std::exp(static_cast<S>(std::max(t, lowest)) * u) : phi(u);
   }
 
-  template <class U>
-  typename U::PlainObject many(const Eigen::ArrayBase<U>& u) const {
-    using S = typename U::Scalar;
-    const S s = static_cast<S>(std::max(t, -double{std::numeric_limits<S>::max()})), sign = t > 0 ? 1 : -1;
-    constexpr S safe = std::same_as<S, float> ? 80 : 700;  // Eigen's vectorised exponential overflows too early
-    if (std::abs(s) > safe) return u.derived().unaryExpr([s, sign](S x) { return sign * std::exp(s * x); });
-    return sign * (s * u.derived()).exp();
+  template <int N, real_scalar S>
+  bool many(const S* __restrict u, S* __restrict result) const {
+    const detail::exponential_of<S> phi(t);
+    if (!phi.fits) return false;
+    detail::bits_of<S> out = 0;
+    for (int i = 0; i < N; ++i) {
+      out |= detail::out_of_unit_interval(u[i]);
+      result[i] = phi(u[i]);
+    }
+    return !detail::highest_bit<S>(out);
   }
 };
 
@@ -195,30 +195,39 @@ S transformed(S u, const F& phi, domain takes, unscored policy, Eigen::Index i, 
   return y;
 }
 
-/// out[i] = Φ(in[i]), which may be the same buffer.
+/// out[i] = Φ(in[i]) for i = first .. end − 1; `out` may be `in`.
+template <real_scalar S, reward_transform F>
+void apply_transform(const S* in, S* out, Eigen::Index first, Eigen::Index end, Eigen::Index columns, const F& phi,
+                     domain takes, unscored policy) {
+  Eigen::Index i = first;
+  const auto one_by_one = [&](Eigen::Index stop) {
+    for (; i < stop; ++i) out[i] = transformed(in[i], phi, takes, policy, i, columns);
+  };
+  constexpr int N = 256 / sizeof(S);  // numbers at a time
+  if constexpr (requires { phi.template many<N>(in, out); }) {
+    S copy[N];
+    while (i + N <= end) {
+      const S* u = in + i;
+      if (in == out) u = std::copy_n(u, N, copy) - N;
+      if (phi.template many<N>(u, out + i)) {
+        i += N;
+      } else {  // what is out of order is told number by number
+        if (in == out) std::copy_n(copy, N, out + i);
+        one_by_one(i + N);
+      }
+    }
+  }
+  one_by_one(end);
+}
+
+/// out[i] = Φ(in[i]) for all, which may be the same buffer.
 template <real_scalar S, reward_transform F>
 void apply_transform(const S* in, S* out, Eigen::Index size, Eigen::Index columns, const F& phi, domain takes,
                      unscored policy) {
   check_transform<S>(phi);
-  Eigen::Index i = 0;
-  const auto one_by_one = [&](Eigen::Index end) {
-    for (; i < end; ++i) out[i] = transformed(in[i], phi, takes, policy, i, columns);
-  };
-  if constexpr (requires(lines<S, 4> u) { phi.many(u); }) {
-    using block = lines<S, 4>;
-    while (i + block::SizeAtCompileTime <= size) {
-      const Eigen::Map<const block> u(in + i);
-      const block y = phi.many(u);
-      // A finite sum has no NaN in it. What is out of order is told number by number.
-      if (is_finite(y.sum()) && is_finite(u.sum()) && (takes == domain::any || (u * (1 - u)).minCoeff() >= 0)) {
-        Eigen::Map<block>(out + i) = y;
-        i += block::SizeAtCompileTime;
-      } else {
-        one_by_one(i + block::SizeAtCompileTime);
-      }
-    }
-  }
-  one_by_one(size);
+  for_each_piece(size, static_cast<double>(size), [&](Eigen::Index first, Eigen::Index end) {
+    apply_transform(in, out, first, end, columns, phi, takes, policy);
+  });
 }
 
 /// out = Φ(u), read in place where u lies there as it will lie in `out`.
@@ -270,7 +279,7 @@ void transform_into(Eigen::Ref<array<typename U::Scalar>> result, const U& u, co
   detail::apply_transform(u, result, phi, policy);
 }
 
-// Composition: calibration | transform | transform …
+// Composition: transform | transform …
 
 /// Two transforms as one: u ↦ second(first(u)).
 template <reward_transform First, reward_transform Second>
@@ -294,57 +303,10 @@ class transform_chain {
   Second second_;
 };
 
-/// A functor from rewards to calibrated rewards of the same scalar type: `calibration`, or a user's own.
-template <class C>
-concept reward_calibration = real_scalar<typename C::Scalar> &&
-    requires(const C& c, const matrix<typename C::Scalar>& rewards) {
-  { c(rewards) } -> std::same_as<matrix<typename C::Scalar>>;
-};
-
-/// Rewards as the model is trained on them: calibrated, then transformed. Called as its calibration is: with rewards
-/// (P × M), or with a prompt index and a flat batch. Throws what its stages throw; the parameters of Φ are checked when
-/// it is made.
-template <reward_calibration Calibration, reward_transform F>
-class reward_shaping {
- public:
-  using Scalar = typename Calibration::Scalar;
-
-  reward_shaping(Calibration calibration, F phi) : calibration_(std::move(calibration)), phi_(std::move(phi)) {
-    detail::check_transform<Scalar>(phi_);
-  }
-
-  template <class... Batch>
-  requires std::invocable<const Calibration&, const Batch&...>
-  auto operator()(const Batch&... batch) const {
-    auto values = calibration_(batch...);
-    detail::apply_transform(values.data(), values.data(), values.size(),
-                            vector_expression<decltype(values)> ? 0 : values.cols(), phi_, detail::domain::any,
-                            unscored::carry);
-    return values;
-  }
-
-  /// The same with one more transform at its end.
-  template <reward_transform Next>
-  friend auto operator|(reward_shaping shaping, Next next) {
-    return reward_shaping<Calibration, transform_chain<F, Next>>(std::move(shaping.calibration_),
-                                                                 {std::move(shaping.phi_), std::move(next)});
-  }
-
- private:
-  Calibration calibration_;
-  F phi_;
-};
-
 /// transform | transform: one transform.
 template <reward_transform First, reward_transform Second>
 transform_chain<First, Second> operator|(First first, Second second) {
   return {std::move(first), std::move(second)};
-}
-
-/// calibration | transform: a `reward_shaping`.
-template <reward_calibration Calibration, reward_transform F>
-reward_shaping<Calibration, F> operator|(Calibration calibration, F phi) {
-  return {std::move(calibration), std::move(phi)};
 }
 
 }  // namespace infalign

@@ -5,11 +5,12 @@
 #include <infalign/counting.hpp>
 #include <infalign/estimate.hpp>
 #include <infalign/procedure.hpp>
+#include <infalign/workspace.hpp>
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <numeric>
+#include <span>
 #include <vector>
 
 /// Win rates: how often what the aligned model shows beats what the reference model shows,
@@ -98,21 +99,29 @@ namespace detail {
 struct level {
   Eigen::Index policy, reference;
 };
+using levels_view = std::span<const level>;
 
-/// The scored of a row, sorted.
+/// The scored of a row, sorted into `result`. Returns how many.
 template <real_scalar S>
-void sorted_row(const char* function, const char* whose, Eigen::Map<const array<S>> row, Eigen::Index p,
-                unscored policy, std::vector<S>& result) {
-  count_scored(function, whose, row, p, policy);
-  result.clear();
-  for (Eigen::Index k = 0; k < row.size(); ++k)
-    if (!is_nan(row[k])) result.push_back(row[k]);
-  std::sort(result.begin(), result.end());
+Eigen::Index sorted_row(const char* function, const char* whose, Eigen::Map<const array<S>> row, Eigen::Index p,
+                        unscored policy, S* result) {
+  const auto scored = count_scored(function, whose, row, p, policy);
+  S* const end = std::copy_if(row.data(), row.data() + row.size(), result, [](S x) { return !is_nan(x); });
+  std::sort(result, end);
+  return scored;
+}
+
+template <reference_table T>
+Eigen::Index largest_row(const T& table) {
+  Eigen::Index result = 0;
+  for (Eigen::Index p = 0; p < table.rows(); ++p) result = std::max(result, table.row(p).size());
+  return result;
 }
 
 /// Calls f(p, levels of prompt p) for each prompt.
 template <reference_rewards A, reference_rewards B, class F>
-void for_each_prompt(const char* function, const A& policy, const B& reference, unscored unscored_policy, F f) {
+void for_each_prompt(const char* function, workspace* space, const A& policy, const B& reference,
+                     unscored unscored_policy, F f) {
   using S = typename A::Scalar;
   static_assert(std::same_as<S, typename B::Scalar>,
                 "infalign::win_rate: policy and reference rewards must have the same scalar type (a float "
@@ -121,37 +130,44 @@ void for_each_prompt(const char* function, const A& policy, const B& reference, 
   decltype(auto) of_reference = rows_of(reference);
   check_size(function, "rows of reference rewards, one for each of the policy's", of_policy.rows(),
              of_reference.rows());
-  std::vector<S> y, z;
-  std::vector<level> levels;
+  scratch<S> y(space, largest_row(of_policy)), z(space, largest_row(of_reference));
+  scratch<level> levels(space, y.size() + z.size());
   for (Eigen::Index p = 0; p < of_policy.rows(); ++p) {
-    sorted_row<S>(function, "policy", of_policy.row(p), p, unscored_policy, y);
-    sorted_row<S>(function, "reference", of_reference.row(p), p, unscored_policy, z);
-    levels.clear();
-    for (auto i = y.begin(), j = z.begin(); i != y.end() || j != z.end();) {
-      const S reward = j == z.end() || (i != y.end() && *i < *j) ? *i : *j;
-      while (i != y.end() && *i == reward) ++i;
-      while (j != z.end() && *j == reward) ++j;
-      levels.push_back({i - y.begin(), j - z.begin()});
+    const auto M = sorted_row<S>(function, "policy", of_policy.row(p), p, unscored_policy, y.data());
+    const auto K = sorted_row<S>(function, "reference", of_reference.row(p), p, unscored_policy, z.data());
+    std::size_t count = 0;
+    for (Eigen::Index i = 0, j = 0; i < M || j < K;) {
+      const S reward = j == K || (i < M && y[i] < z[j]) ? y[i] : z[j];
+      while (i < M && y[i] == reward) ++i;
+      while (j < K && z[j] == reward) ++j;
+      levels[static_cast<Eigen::Index>(count++)] = {i, j};
     }
-    f(p, levels);
+    f(p, levels_view(levels.data(), count));
   }
 }
 
-/// `sample_cdf` of a procedure at every count of responses below, worked out once for each size of sample.
+/// `sample_cdf` of a procedure at every count of responses below: worked out once for each size of sample, of which it
+/// remembers eight at a time.
 template <sample_procedure T>
 class sample_cdfs {
  public:
-  sample_cdfs(const char* function, T t) : function_(function), procedure_(std::move(t)) {}
+  static constexpr Eigen::Index slots = 8;
+  static Eigen::Index memory_for(Eigen::Index largest) { return slots * (largest + 1); }
 
-  const array<double>& of(Eigen::Index count, Eigen::Index p) {
-    array<double>& cdf = tables_[count];
-    if (cdf.size() == 0) {
+  /// memory: of `memory_for` the largest sample.
+  sample_cdfs(const char* function, T t, double* memory, Eigen::Index largest)
+      : function_(function), procedure_(std::move(t)), memory_(memory), stride_(largest + 1) {}
+
+  const double* of(Eigen::Index count, Eigen::Index p) {
+    const auto slot = count % slots;
+    double* const cdf = memory_ + slot * stride_;
+    if (counts_[slot] != count) {
       const Eigen::Index needed = procedure_.sample_size();
       if (count < needed)
         fail(function_, text("at least ", needed, " scored responses to each prompt for this procedure"),
              text(count, " at row ", p));
-      cdf = array<double>::NullaryExpr(count + 1,
-                                       [&](Eigen::Index below) { return procedure_.sample_cdf(below, count); });
+      for (Eigen::Index below = 0; below <= count; ++below) cdf[below] = procedure_.sample_cdf(below, count);
+      counts_[slot] = count;
     }
     return cdf;
   }
@@ -159,16 +175,31 @@ class sample_cdfs {
  private:
   const char* function_;
   T procedure_;
-  std::map<Eigen::Index, array<double>> tables_;
+  double* memory_;
+  Eigen::Index stride_, counts_[slots] = {};
 };
 
 /// The unbiased estimate of one prompt's win rate: the share of the pairs of sets that the two procedures could draw
 /// which the policy wins.
-inline double sample_win_rate(const std::vector<level>& levels, const array<double>& policy_cdf,
-                              const array<double>& reference_cdf) {
+inline double sample_win_rate(levels_view levels, const double* policy_cdf, const double* reference_cdf) {
   level_sum sum;
   for (const auto [policy, reference] : levels) sum(policy_cdf[policy], reference_cdf[reference]);
   return sum.win_rate;
+}
+
+/// `win_rates` into a buffer of its size.
+template <reference_rewards A, reference_rewards B, sample_procedure T1, sample_procedure T2>
+void sample_win_rates(double* result, workspace* space, const A& policy, const B& reference, const T1& policy_procedure,
+                      const T2& reference_procedure, unscored unscored_policy) {
+  const auto M = largest_row(rows_of(policy)), K = largest_row(rows_of(reference));
+  scratch<double> policy_memory(space, sample_cdfs<T1>::memory_for(M));
+  scratch<double> reference_memory(space, sample_cdfs<T2>::memory_for(K));
+  sample_cdfs<T1> of_policy("win_rates", policy_procedure, policy_memory.data(), M);
+  sample_cdfs<T2> of_reference("win_rates", reference_procedure, reference_memory.data(), K);
+  for_each_prompt("win_rates", space, policy, reference, unscored_policy, [&](Eigen::Index p, levels_view levels) {
+    const auto [m, k] = levels.back();
+    result[p] = sample_win_rate(levels, of_policy.of(m, p), of_reference.of(k, p));
+  });
 }
 
 }  // namespace detail
@@ -186,20 +217,25 @@ inline double sample_win_rate(const std::vector<level>& levels, const array<doub
 template <reference_rewards A, reference_rewards B, sample_procedure T1, sample_procedure T2>
 array<double> win_rates(const A& policy, const B& reference, const T1& policy_procedure, const T2& reference_procedure,
                         unscored unscored_policy = unscored::error) {
-  detail::sample_cdfs<T1> of_policy("win_rates", policy_procedure);
-  detail::sample_cdfs<T2> of_reference("win_rates", reference_procedure);
-  std::vector<double> result;
-  detail::for_each_prompt("win_rates", policy, reference, unscored_policy,
-                          [&](Eigen::Index p, const std::vector<detail::level>& levels) {
-                            result.push_back(detail::sample_win_rate(levels, of_policy.of(levels.back().policy, p),
-                                                                     of_reference.of(levels.back().reference, p)));
-                          });
-  return Eigen::Map<const array<double>>(result.data(), static_cast<Eigen::Index>(result.size()));
+  array<double> result(policy.rows());
+  detail::sample_win_rates(result.data(), nullptr, policy, reference, policy_procedure, reference_procedure,
+                           unscored_policy);
+  return result;
 }
 template <reference_rewards A, reference_rewards B, sample_procedure T>
 array<double> win_rates(const A& policy, const B& reference, const T& both,
                         unscored unscored_policy = unscored::error) {
   return win_rates(policy, reference, both, both, unscored_policy);
+}
+
+/// `win_rates` into the caller's buffer. When it throws, it holds anything.
+template <reference_rewards A, reference_rewards B, sample_procedure T1, sample_procedure T2>
+void win_rates_into(array<double>& result, workspace& space, const A& policy, const B& reference,
+                    const T1& policy_procedure, const T2& reference_procedure,
+                    unscored unscored_policy = unscored::error) {
+  result.resize(policy.rows());
+  detail::sample_win_rates(result.data(), &space, policy, reference, policy_procedure, reference_procedure,
+                           unscored_policy);
 }
 
 /// The mean of `win_rates` over prompts, with its standard error and 95 % interval. Two policies on the same prompts
@@ -228,17 +264,22 @@ requires requires(int n) {
 std::vector<estimate> win_rate_curve(const A& policy, const B& reference, unscored unscored_policy = unscored::error) {
   std::vector<std::vector<double>> of_n;  // by n − 1, then by prompt
   std::vector<detail::sample_cdfs<T>> cdfs;
-  detail::for_each_prompt("win_rate_curve", policy, reference, unscored_policy,
-                          [&](Eigen::Index p, const std::vector<detail::level>& levels) {
-                            const auto [M, K] = levels.back();
-                            const auto most = static_cast<std::size_t>(std::min(M, K));
-                            if (p == 0) of_n.resize(most);
-                            if (most < of_n.size()) of_n.resize(most);
-                            while (cdfs.size() < of_n.size())
-                              cdfs.emplace_back("win_rate_curve", T{static_cast<int>(cdfs.size()) + 1});
-                            for (std::size_t n = 0; n < of_n.size(); ++n)
-                              of_n[n].push_back(detail::sample_win_rate(levels, cdfs[n].of(M, p), cdfs[n].of(K, p)));
-                          });
+  const auto largest =
+      std::max(detail::largest_row(detail::rows_of(policy)), detail::largest_row(detail::rows_of(reference)));
+  std::vector<array<double>> memory;
+  detail::for_each_prompt(
+      "win_rate_curve", nullptr, policy, reference, unscored_policy, [&](Eigen::Index p, detail::levels_view levels) {
+        const auto [M, K] = levels.back();
+        const auto most = static_cast<std::size_t>(std::min(M, K));
+        if (p == 0) of_n.resize(most);
+        if (most < of_n.size()) of_n.resize(most);
+        while (cdfs.size() < of_n.size()) {
+          memory.emplace_back(detail::sample_cdfs<T>::memory_for(largest));
+          cdfs.emplace_back("win_rate_curve", T{static_cast<int>(cdfs.size()) + 1}, memory.back().data(), largest);
+        }
+        for (std::size_t n = 0; n < of_n.size(); ++n)
+          of_n[n].push_back(detail::sample_win_rate(levels, cdfs[n].of(M, p), cdfs[n].of(K, p)));
+      });
   if (of_n.empty()) detail::fail("win_rate_curve", "at least one prompt", "none");
   std::vector<estimate> result;
   for (const auto& values : of_n)
