@@ -4,6 +4,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include <cmath>
 #include <cstring>
 #include <random>
 #include <string>
@@ -62,15 +63,16 @@ void calibrate_cold_rows(State& state) {
   items(state, batch);
 }
 
-/// The same rows, copied one by one.
+/// The same rows, read one by one by hand: copied to a buffer that stays in the cache, as what is read is compared there.
 void gather_cold_rows(State& state) {
   const auto& reference = large_table();
   const auto prompt = random_prompts();
-  matrix<float> result(batch, 128);
+  matrix<float> result(16, 128);
   for (auto _ : state) {
     for (Index i = 0; i < batch; ++i)
-      std::memcpy(&result(i, 0), &reference(prompt[static_cast<std::size_t>(i)], 0), 512);
+      std::memcpy(&result(i % 16, 0), &reference(prompt[static_cast<std::size_t>(i)], 0), 512);
     benchmark::DoNotOptimize(result.data());
+    benchmark::ClobberMemory();
   }
   items(state, batch);
 }
@@ -78,29 +80,63 @@ void gather_cold_rows(State& state) {
 template <real_scalar S>
 void leave_one_out_ranks(State& state) {
   const matrix<S> rewards = uniform<S>(10'000, 8);
-  for (auto _ : state) benchmark::DoNotOptimize(calibrate_leave_one_out(rewards));
+  matrix<S> result;
+  workspace space;
+  for (auto _ : state) {
+    calibrate_leave_one_out_into(result, space, rewards);
+    benchmark::DoNotOptimize(result.data());
+  }
   items(state, rewards.size());
 }
 
-template <real_scalar S>
-void exponential_into(State& state) {
+template <real_scalar S, class F>
+void transform_buffer(State& state, const F& phi) {
   const array<S> u = uniform<S>(10'000'000, 1);
   array<S> result(u.size());
   for (auto _ : state) {
-    transform_into(result, u, exponential{.t = 10});
+    transform_into(result, u, phi);
+    benchmark::DoNotOptimize(result.data());
+  }
+  items(state, u.size());
+}
+template <real_scalar S>
+void exponential_into(State& state) {
+  transform_buffer<S>(state, exponential{.t = 10});
+}
+template <real_scalar S>
+void normalized_exponential_into(State& state) {
+  transform_buffer<S>(state, normalized_exponential{.t = 10});
+}
+template <real_scalar S>
+void logarithm_into(State& state) {
+  transform_buffer<S>(state, [](S u) { return std::log(u + S{1}); });
+}
+template <real_scalar S>
+void tabulated_into(State& state) {
+  transform_buffer<S>(state, optimal_transform(best_of{4}, at_beta{0.2}));
+}
+
+template <real_scalar S>
+void copy(State& state) {
+  const array<S> u = uniform<S>(10'000'000, 1);
+  array<S> result(u.size());
+  for (auto _ : state) {
+    std::memcpy(result.data(), u.data(), static_cast<std::size_t>(u.size()) * sizeof(S));
     benchmark::DoNotOptimize(result.data());
   }
   items(state, u.size());
 }
 
-void copy(State& state) {
-  const array<float> u = uniform<float>(10'000'000, 1);
-  array<float> result(u.size());
+/// What the step reads and writes, and nothing else: three numbers in and one out.
+template <real_scalar S>
+void three_in_one_out(State& state) {
+  const matrix<S> a = uniform<S>(state.range(0), state.range(1)), b = a, c = a;
+  matrix<S> result(a.rows(), a.cols());
   for (auto _ : state) {
-    std::memcpy(result.data(), u.data(), static_cast<std::size_t>(u.size()) * sizeof(float));
+    result = a + b + c;
     benchmark::DoNotOptimize(result.data());
   }
-  items(state, u.size());
+  items(state, a.size());
 }
 
 template <real_scalar S>
@@ -119,7 +155,12 @@ void step_clip_k3(State& state) {
   const policy_gradient step{k3_token_loss{.beta = 0.04}, group_standardized{}, ppo_clip{}, token_mean{}};
   const token_batch<S> batch{
       .log_probabilities = t.now, .reference_log_probabilities = t.reference, .behavior_log_probabilities = t.old};
-  for (auto _ : state) benchmark::DoNotOptimize(step(batch, t.rewards));
+  workspace space;
+  step_result<S> out;
+  for (auto _ : state) {
+    step.into(out, space, batch, t.rewards);
+    benchmark::DoNotOptimize(out.gradient.data());
+  }
   items(state, t.now.size());
 }
 
@@ -128,7 +169,12 @@ void step_reinforce_k1(State& state) {
   const tokens<S> t(state.range(0), state.range(1));
   const policy_gradient step{k1_in_reward{.beta = 0.04}, leave_one_out{}};
   const token_batch<S> batch{.log_probabilities = t.now, .reference_log_probabilities = t.reference};
-  for (auto _ : state) benchmark::DoNotOptimize(step(batch, t.rewards));
+  workspace space;
+  step_result<S> out;
+  for (auto _ : state) {
+    step.into(out, space, batch, t.rewards);
+    benchmark::DoNotOptimize(out.gradient.data());
+  }
   items(state, t.now.size());
 }
 
@@ -147,17 +193,29 @@ void win_rate_best_of_4(State& state) {
   items(state, policy.rows());
 }
 
+void all_sizes(benchmark::internal::Benchmark* b) {
+  for (Index K = 4; K <= 4'096; K *= 2) b->Args({1'000, K, 8});
+}
+
 BENCHMARK(calibrate_rows<float>)->Args({100'000, 128, 8})->Unit(benchmark::kMillisecond);
 BENCHMARK(calibrate_rows<double>)->Args({100'000, 128, 8})->Unit(benchmark::kMillisecond);
-BENCHMARK(calibrate_rows<float>)->ArgsProduct({{1'000}, {4, 16, 64, 256, 1'024, 4'096}, {8}});
+BENCHMARK(calibrate_rows<float>)->Apply(all_sizes);
+BENCHMARK(calibrate_rows<double>)->Apply(all_sizes);
 BENCHMARK(calibrate_rows<float>)->ArgsProduct({{100, 1'000, 10'000, 100'000}, {32}, {8}});
 BENCHMARK(calibrate_rows<float>)->ArgsProduct({{1'000}, {128}, {1, 10, 100, 1'000}});
+BENCHMARK(calibrate_rows<float>)->ArgsProduct({{10}, {1'024, 4'096}, {100, 1'000}});
 BENCHMARK(calibrate_cold_rows)->Unit(benchmark::kMillisecond);
 BENCHMARK(gather_cold_rows)->Unit(benchmark::kMillisecond);
 BENCHMARK(leave_one_out_ranks<float>);
+BENCHMARK(leave_one_out_ranks<double>);
 BENCHMARK(exponential_into<float>)->Unit(benchmark::kMillisecond);
 BENCHMARK(exponential_into<double>)->Unit(benchmark::kMillisecond);
-BENCHMARK(copy)->Unit(benchmark::kMillisecond);
+BENCHMARK(normalized_exponential_into<float>)->Unit(benchmark::kMillisecond);
+BENCHMARK(logarithm_into<float>)->Unit(benchmark::kMillisecond);
+BENCHMARK(tabulated_into<float>)->Unit(benchmark::kMillisecond);
+BENCHMARK(copy<float>)->Unit(benchmark::kMillisecond);
+BENCHMARK(copy<double>)->Unit(benchmark::kMillisecond);
+BENCHMARK(three_in_one_out<float>)->Args({512, 2'048})->Args({8'000, 1'250})->Unit(benchmark::kMillisecond);
 BENCHMARK(step_clip_k3<float>)->Args({512, 2'048})->Unit(benchmark::kMillisecond);
 BENCHMARK(step_clip_k3<double>)->Args({512, 2'048})->Unit(benchmark::kMillisecond);
 BENCHMARK(step_clip_k3<float>)->ArgsProduct({{8, 80, 800, 8'000}, {1'250}});

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""table.py PEERS.json NAME=BENCHMARK.json ...: one table of the library's times, as ratios to the peers', and whether time is linear."""
+"""table.py PEERS.json NAME=BENCHMARK.json ...: the table of the README: the library's times beside the peers', their ratios, its share of the
+memory's bandwidth, and whether time is linear. Markdown, so that it can be pasted."""
 import json
 import math
 import sys
@@ -9,38 +10,59 @@ builds = {}
 for argument in sys.argv[2:]:
     name, path = argument.split("=")
     builds[name] = {b["name"]: 1e9 / b["items_per_second"] for b in json.load(open(path))["benchmarks"]}
+flags = {"O2": "-O2", "O3": "-O3", "native": "-O3 -march=native"}
+columns = " | ".join(f"`{flags[b]}`" for b in builds)
 
-rows = [
-    ("calibrate, K = 128, 8 responses a prompt", "calibrate_rows<float>/100000/128/8", "torch.searchsorted, both sides"),
-    ("the same, the peer's table made ready too", "calibrate_rows<float>/100000/128/8", "numpy, compare and count"),
-    ("exponential, 10 million floats", "exponential_into<float>", "torch.exp(10 u)"),
-    ("", "exponential_into<float>", "numpy.exp(10 u), into a buffer"),
-    ("step, clip + k3, 512 x 2048 tokens", "step_clip_k3<float>/512/2048", "torch eager, clip + k3 with autograd"),
-]
-print(f"{'nanoseconds an item':44}" + "".join(f"{b:>9}" for b in builds) + "   peer")
-for title, ours, theirs in rows:
-    print(f"{title:44}" + "".join(f"{t[ours]:9.2f}" for t in builds.values()) + f"{peers[theirs]:9.2f}  {theirs}")
-    print(f"{'  times as fast':44}" + "".join(f"{peers[theirs] / t[ours]:8.1f}x" for t in builds.values()))
 
-print("\nalone")
-for name in next(iter(builds.values())):
-    print(f"{name:44}" + "".join(f"{t[name]:9.2f}" for t in builds.values()))
-for name, value in peers.items():
-    print(f"{name:44}{'':{9 * len(builds)}}{value:9.2f}")
+def ratio(x):
+    return f"{x:.1f}x" if x >= 1 else f"{x:.2g}x"
 
-print("\nof the memory's bandwidth")
+
+def line(title, ours, theirs):
+    cells = " | ".join(f"{t[ours]:.3g}" + (f" ({ratio(peers[theirs] / t[ours])})" if theirs else "") for t in builds.values())
+    print(f"| {title} | {cells} | " + (f"{peers[theirs]:.3g} {theirs.split(', K =')[0]} |" if theirs else "– |"))
+
+
+print(f"| ns an item (times as fast) | {columns} | peer |\n|---|" + "---|" * (len(builds) + 1))
+for kind in ("float", "double"):
+    line(f"calibrate {kind}, 100,000 × 128, 8 responses", f"calibrate_rows<{kind}>/100000/128/8", f"torch.searchsorted, {kind}")
+    line("the same, table made ready too", f"calibrate_rows<{kind}>/100000/128/8", f"numpy counts, {kind}")
+for kind in ("float", "double"):
+    for k in (4, 16, 64, 256, 1024, 4096):
+        best = min((f"{p}, {kind}, K = {k}" for p in ("torch.searchsorted", "numpy counts")), key=peers.get)
+        line(f"calibrate {kind}, 1,000 × {k:,}", f"calibrate_rows<{kind}>/1000/{k}/8", best)
+line("cold rows, 1,000,000 × 128", "calibrate_cold_rows", "numpy counts, cold rows")
+for kind in ("float", "double"):
+    line(f"leave-one-out {kind}, 10,000 × 8", f"leave_one_out_ranks<{kind}>", f"numpy, leave-one-out, {kind}")
+for kind in ("float", "double"):
+    line(f"exponential {kind}, 10 million", f"exponential_into<{kind}>", f"numpy.exp(10 u), into a buffer, {kind}")
+    line("", f"exponential_into<{kind}>", f"torch.exp(10 u), {kind}")
+line("normalized_exponential float", "normalized_exponential_into<float>", "numpy.expm1(10 u)")
+line("a lambda, log(1 + u), float", "logarithm_into<float>", "numpy.log(1 + u)")
+line("tabulated (the optimum), float", "tabulated_into<float>", "numpy.interp, 500 knots")
+for kind in ("float", "double"):
+    line(f"step {kind}, clip + k3, 512 × 2,048", f"step_clip_k3<{kind}>/512/2048", f"torch eager, clip + k3, {kind}")
+line("step float, reinforce + k1, 512 × 2,048", "step_reinforce_k1<float>/512/2048", "torch eager, reinforce + k1, float")
+line("win rates, best-of-4, 64 against 128", "win_rate_best_of_4", "numpy, best-of-4 win rates")
+line("optimal transform, best-of-4, at a β", "solve_best_of_4", None)
+line("optimal transform, best-of-4, at a KL", "solve_best_of_4_at_kl", None)
+
+print(f"\n| of the machine's bandwidth | {columns} |\n|---|" + "---|" * len(builds))
 for title, limit, ours in (
-    ("exponential: of a copy", "copy", "exponential_into<float>"),
-    ("cold rows: of a gather", "gather_cold_rows", "calibrate_cold_rows"),
+    ("exponential float, of a copy", "copy<float>", "exponential_into<float>"),
+    ("exponential double, of a copy", "copy<double>", "exponential_into<double>"),
+    ("cold rows, of a gather that reads them", "gather_cold_rows", "calibrate_cold_rows"),
+    ("step, of 3 in 1 out, 512 × 2,048", "three_in_one_out<float>/512/2048", "step_clip_k3<float>/512/2048"),
+    ("step, of 3 in 1 out, 8,000 × 1,250", "three_in_one_out<float>/8000/1250", "step_clip_k3<float>/8000/1250"),
 ):
-    print(f"{title:44}" + "".join(f"{t[limit] / t[ours]:9.2f}" for t in builds.values()))
-print(f"{'bytes a nanosecond in a copy':44}" + "".join(f"{8 / t['copy']:9.1f}" for t in builds.values()))
+    print(f"| {title} | " + " | ".join(f"{t[limit] / t[ours]:.2f}" for t in builds.values()) + " |")
+print("| bytes a nanosecond in a copy | " + " | ".join(f"{8 / t['copy<float>']:.1f}" for t in builds.values()) + " |")
 
-print("\nslope of log time over log size")
+print(f"\n| slope of log time over log size | {columns} |\n|---|" + "---|" * len(builds))
 for title, prefix, size in (
     ("P, 100 to 100,000", "calibrate_rows<float>/{}/32/8", (100, 1000, 10000, 100000)),
     ("M, 1 to 1,000", "calibrate_rows<float>/1000/128/{}", (1, 10, 100, 1000)),
-    ("B T, 10,000 to 10,000,000", "step_clip_k3<float>/{}/1250", (8, 80, 800, 8000)),
+    ("B·T, 10,000 to 10,000,000", "step_clip_k3<float>/{}/1250", (8, 80, 800, 8000)),
 ):
     def slope(times):
         x = [math.log(n) for n in size]
@@ -48,4 +70,4 @@ for title, prefix, size in (
         mx, my = sum(x) / len(x), sum(y) / len(y)
         return sum((a - mx) * (b - my) for a, b in zip(x, y)) / sum((a - mx) ** 2 for a in x)
 
-    print(f"{title:44}" + "".join(f"{slope(t):9.2f}" for t in builds.values()))
+    print(f"| {title} | " + " | ".join(f"{slope(t):.2f}" for t in builds.values()) + " |")
