@@ -1,6 +1,9 @@
 # Sourced by tests/run and examples/run, from the project's root: installs what is missing, configures and builds.
 # Debian's and Ubuntu's packages are used where apt-get is; elsewhere it is said what is needed.
 
+# What examples/libtorch needs besides.
+libtorch_packages="libtorch-dev libsentencepiece-dev libcli11-dev zlib1g-dev libopenblas0-pthread gnuplot-nox"
+
 say() { printf '== %s\n' "$*" >&2; }
 
 # install PACKAGE...: with apt-get, as root or through sudo.

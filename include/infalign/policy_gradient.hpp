@@ -120,18 +120,6 @@ class policy_gradient {
   static constexpr bool needs_sums = by_sequence || KL::place == kl_place::reward ||
                                      KL::place == kl_place::reward_to_go || KL::place == kl_place::sequence_loss;
 
-  /// What a response adds to the totals of the second pass.
-  struct totals {
-    double reward_squares = 0, advantage = 0, advantage_squares = 0, delta = 0, log_ratio = 0, ratio = 0, ratios = 0,
-           clipped_low = 0, clipped_high = 0, loss = 0;
-
-    void operator+=(const totals& t) {
-      reward_squares += t.reward_squares, advantage += t.advantage, advantage_squares += t.advantage_squares;
-      delta += t.delta, log_ratio += t.log_ratio, ratio += t.ratio, ratios += t.ratios;
-      clipped_low += t.clipped_low, clipped_high += t.clipped_high, loss += t.loss;
-    }
-  };
-
   template <real_scalar S, class Mask, array_expression R, class Reduce>
   void take(step_result<S>& result, workspace* space, const token_batch<S, Mask>& batch, const R& rewards,
             const Reduce& reduce) const {
@@ -205,7 +193,7 @@ class policy_gradient {
 
     // Second pass: the loss, its gradient, and what the metrics sum up, response by response and then over all.
     result.gradient.resize(B, batch.log_probabilities.cols());
-    detail::scratch<totals> of_response(space, B);
+    detail::scratch<detail::step_totals> of_response(space, B);
     detail::for_each_row(B, work, [&](Eigen::Index i) {
       if (sequences[i].tokens == 0) result.gradient.row(i).setZero();
       if (detail::is_nan(rewards[i])) return;
@@ -215,25 +203,24 @@ class policy_gradient {
       of_response[i] = respond(result, batch, reader, i, sequences[i], size, advantages[i], compared[i],
                                static_cast<double>(rewards[i]) - mean_reward, centre);
     });
-    totals total;
+    detail::step_totals total;
     for (const auto& t : of_response) total += t;
-    double group_count = 0, equal_groups = 0;
     g.for_each(rewards, [&](Eigen::Map<const array<S>> group, Eigen::Index) {
-      group_count += 1;
-      equal_groups += (group == group[0]).all();
+      total.groups += 1;
+      total.equal_groups += (group == group[0]).all();
     });
     result.loss = total.loss;
     const bool has_reference = batch.reference_log_probabilities.given() || B == 0;
-    result.metrics = report(total, group_count, equal_groups, size, mean_reward, centre, has_reference, reduce);
+    result.metrics = total.metrics(size, mean_reward, centre, has_reference, reduce);
   }
 
   /// Response i, which is scored: its part of the loss, its row of the gradient, and what it adds to the metrics.
   template <real_scalar S, class Mask>
-  totals respond(step_result<S>& result, const token_batch<S, Mask>& batch, const detail::token_reader<S, Mask>& reader,
-                 Eigen::Index i, sequence s, const batch_size& size, S advantage, S compared, double deviation,
-                 double centre) const {
+  detail::step_totals respond(step_result<S>& result, const token_batch<S, Mask>& batch,
+                              const detail::token_reader<S, Mask>& reader, Eigen::Index i, sequence s,
+                              const batch_size& size, S advantage, S compared, double deviation, double centre) const {
     const double A = static_cast<double>(advantage);
-    totals sum{
+    detail::step_totals sum{
         .reward_squares = deviation * deviation, .advantage = A, .advantage_squares = (A - centre) * (A - centre)};
     if (s.tokens == 0) return sum;
 
@@ -288,35 +275,6 @@ class policy_gradient {
     sum.loss = weight * loss;
     return sum;
   }
-
-  /// The metrics of all shards.
-  template <class Reduce>
-  static step_metrics report(const totals& t, double group_count, double equal_groups, const batch_size& size,
-                             double mean_reward, double centre, bool has_reference, const Reduce& reduce) {
-    Eigen::Array<double, 11, 1> sum;
-    sum << t.reward_squares, t.advantage, t.advantage_squares, t.delta, t.log_ratio, t.ratio, t.ratios, t.clipped_low,
-        t.clipped_high, group_count, equal_groups;
-    reduce(sum);
-    const double ratios = sum[6], off_centre = per(sum[1], size.sequences) - centre;
-    const double spread = sum[2] - size.sequences * off_centre * off_centre;
-    step_metrics metrics;
-    metrics.sequences = size.sequences;
-    metrics.tokens = size.tokens;
-    metrics.reward = mean_reward;
-    metrics.reward_std = std::sqrt(per(sum[0], size.sequences - 1));
-    metrics.advantage_mean = per(sum[1], size.sequences);
-    metrics.advantage_std = std::sqrt(std::max(0.0, per(spread, size.sequences - 1)));
-    metrics.frac_reward_zero_std = per(sum[10], sum[9]);
-    metrics.kl = has_reference ? per(sum[3], size.sequences) : detail::nan<double>;
-    metrics.kl_per_token = has_reference ? per(sum[3], size.tokens) : detail::nan<double>;
-    metrics.approx_kl = -per(sum[4], size.tokens);
-    if (ratios > 0) metrics.ratio = sum[5] / ratios;
-    metrics.clip_ratio_low = per(sum[7], ratios);
-    metrics.clip_ratio_high = per(sum[8], ratios);
-    metrics.clip_ratio = metrics.clip_ratio_low + metrics.clip_ratio_high;
-    return metrics;
-  }
-  static double per(double total, double count) { return count > 0 ? total / count : 0; }
 
   /// min(π_old/π_sampler, cap), held constant; 1 where there is no sampler.
   template <real_scalar S, class Mask, real_scalar X>

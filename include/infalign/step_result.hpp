@@ -2,7 +2,10 @@
 // Copyright (c) 2026 the infalign authors
 #pragma once
 
-#include <infalign/core.hpp>
+#include <infalign/aggregation.hpp>
+
+#include <algorithm>
+#include <cmath>
 
 /// What a policy-gradient step returns, and how the shards of a data-parallel batch come to the same.
 namespace infalign {
@@ -47,4 +50,49 @@ struct whole_batch {
   void operator()(Eigen::Ref<array<double>>) const {}
 };
 
+namespace detail {
+
+/// What the responses of a batch add to the loss and to the totals behind the metrics.
+struct step_totals {
+  double reward_squares = 0, advantage = 0, advantage_squares = 0, delta = 0, log_ratio = 0, ratio = 0, ratios = 0,
+         clipped_low = 0, clipped_high = 0, groups = 0, equal_groups = 0, loss = 0;
+
+  void operator+=(const step_totals& t) {
+    reward_squares += t.reward_squares, advantage += t.advantage, advantage_squares += t.advantage_squares;
+    delta += t.delta, log_ratio += t.log_ratio, ratio += t.ratio, ratios += t.ratios;
+    clipped_low += t.clipped_low, clipped_high += t.clipped_high, loss += t.loss;
+  }
+
+  /// The metrics of all shards. The squares are those of differences to `mean_reward`, and to `centre` for the
+  /// advantages.
+  template <reduction Reduce>
+  step_metrics metrics(const batch_size& size, double mean_reward, double centre, bool has_reference,
+                       const Reduce& reduce) const {
+    Eigen::Array<double, 11, 1> sum;
+    sum << reward_squares, advantage, advantage_squares, delta, log_ratio, ratio, ratios, clipped_low, clipped_high,
+        groups, equal_groups;
+    reduce(sum);
+    const auto per = [](double total, double count) { return count > 0 ? total / count : 0; };
+    const double off_centre = per(sum[1], size.sequences) - centre;
+    const double spread = sum[2] - size.sequences * off_centre * off_centre;
+    step_metrics result;
+    result.sequences = size.sequences;
+    result.tokens = size.tokens;
+    result.reward = mean_reward;
+    result.reward_std = std::sqrt(per(sum[0], size.sequences - 1));
+    result.advantage_mean = per(sum[1], size.sequences);
+    result.advantage_std = std::sqrt(std::max(0.0, per(spread, size.sequences - 1)));
+    result.frac_reward_zero_std = per(sum[10], sum[9]);
+    result.kl = has_reference ? per(sum[3], size.sequences) : nan<double>;
+    result.kl_per_token = has_reference ? per(sum[3], size.tokens) : nan<double>;
+    result.approx_kl = -per(sum[4], size.tokens);
+    if (sum[6] > 0) result.ratio = sum[5] / sum[6];
+    result.clip_ratio_low = per(sum[7], sum[6]);
+    result.clip_ratio_high = per(sum[8], sum[6]);
+    result.clip_ratio = result.clip_ratio_low + result.clip_ratio_high;
+    return result;
+  }
+};
+
+}  // namespace detail
 }  // namespace infalign
