@@ -50,11 +50,13 @@ inline constexpr bool linear = [] {
     return false;
 }();
 
-// Their types are said where they are used, so that nobody has to compile a baseline to know what it returns.
+// Their types are said where they are used, so that nobody has to compile a baseline to know what it returns. (Eigen's
+// cast to the same type is a reference.)
 template <class R>
-using shifted_of = decltype(std::declval<const R&>().template cast<double>() - double{});
+using shifted_of = std::remove_cvref_t<decltype(std::declval<const R&>().template cast<double>() - double{})>;
 template <class R>
-using affine_of = decltype((double{} * std::declval<shifted_of<R>>() + double{}).template cast<typename R::Scalar>());
+using affine_of = std::remove_cvref_t<
+    decltype((double{} * std::declval<shifted_of<R>>() + double{}).template cast<typename R::Scalar>())>;
 
 /// r_i − r_0 in double: rewards that are all equal are all exactly 0.
 template <class R>
