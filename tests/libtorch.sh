@@ -17,7 +17,7 @@ cat "$folder/report"
 # At a KL that was spent, each policy beats the reference, and most where it was trained to.
 awk '
   function fail(text) { print "libtorch.sh: " text; bad = 1 }
-  /^reward model/ { if ($6 < 0.7) fail("the reward model learnt little: " $6) }
+  /^reward model/ { if ($7 < 0.7) fail("the reward model learnt little: " $7) }
   $1 == "raw" || $1 == "best-of-4" || $1 == "worst-of-4" {
     kl[$1] = $2; best[$1] = $8; worst[$1] = $11; rows++
     if ($2 < 0.1 || $2 > 2) fail($1 ": a KL of " $2)

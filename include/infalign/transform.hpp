@@ -75,11 +75,10 @@ struct exponential {
     const detail::exponential_of<S> phi(t);
     if (!phi.fits) return false;
     detail::bits_of<S> out = 0;
-    for (int i = 0; i < N; ++i) {
-      out |= detail::out_of_unit_interval(u[i]);
-      result[i] = phi(u[i]);
-    }
-    return !detail::highest_bit<S>(out);
+    for (int i = 0; i < N; ++i) out |= detail::out_of_unit_interval(u[i]);
+    if (detail::highest_bit<S>(out)) return false;
+    for (int i = 0; i < N; ++i) result[i] = phi(u[i]);
+    return true;
   }
 };
 
