@@ -49,9 +49,10 @@ int64_t count_lines(const fs::path& file) {
   return std::count(std::istreambuf_iterator<char>(in), {}, '\n');
 }
 
-/// The steps of an alignment run at which its policy is measured.
-std::vector<int64_t> measured_at(int64_t steps) {
-  return {steps / 8, steps / 3, steps};
+/// When the policy of an alignment run is measured: at these steps, and when it has been brought to the KL budget.
+const std::string at_budget = "budget";
+std::vector<std::string> measured_at(int64_t steps) {
+  return {std::to_string(steps / 8), std::to_string(steps / 3), std::to_string(steps), at_budget};
 }
 
 const auto nothing = [](int64_t) {};
@@ -184,15 +185,18 @@ class run {
       const auto from = reference_->named_parameters();
       for (auto& parameter : policy->named_parameters()) parameter.value().copy_(from[parameter.key()]);
     }
-    const auto look = [&](int64_t step) {
-      const auto steps = measured_at(o_.steps);
-      const auto prefix = "measured." + name + "." + std::to_string(step);
-      if (std::count(steps.begin(), steps.end(), step) == 0 || fs::exists(in(prefix + ".rewards.npy"))) return;
+    const auto measure_as = [&](const std::string& when) {
+      const auto prefix = "measured." + name + "." + when;
+      if (fs::exists(in(prefix + ".rewards.npy"))) return;
       torch::manual_seed(5);
       const auto m = measure(policy, &reference_, score_, held_out_, 32);
       infalign::write_npy(in(prefix + ".now.npy"), m.log_probabilities);
       infalign::write_npy(in(prefix + ".before.npy"), m.reference_log_probabilities);
       infalign::write_npy(in(prefix + ".rewards.npy"), m.rewards);
+    };
+    const auto look = [&](int64_t step) {
+      const auto when = measured_at(o_.steps);
+      if (std::count(when.begin(), when.end(), std::to_string(step)) > 0) measure_as(std::to_string(step));
     };
     infalign::adaptive_kl_per_sequence control{.beta = aim.beta, .target = o_.kl, .horizon = 2000};
     const auto work = [&](int64_t, std::vector<double>& numbers) {
@@ -208,6 +212,24 @@ class run {
     };
     std::vector<double> numbers{control.beta};
     train({name, in("policy." + name + ".pt"), o_.steps, o_.learning_rate}, *policy, numbers, work, look);
+    if (!fs::exists(in("measured." + name + "." + at_budget + ".rewards.npy"))) bring_to_budget(policy);
+    measure_as(at_budget);
+  }
+
+  /// Moves a policy along the straight line of weights from the reference through it, to where its KL on prompts that it
+  /// was trained on is the budget: so that policies are compared at one KL, whatever the controller left. The KL grows
+  /// about as the square of the distance.
+  void bring_to_budget(gpt& policy) {
+    const torch::NoGradGuard no_gradient;
+    const auto from = reference_->named_parameters();
+    const auto prompts = prompts_.slice(0, 0, 256);
+    for (int round = 0; round < 4; ++round) {
+      torch::manual_seed(6);
+      const auto m = measure(policy, &reference_, score_, prompts, 16);
+      const double kl = infalign::kl_divergence(m.log_probabilities, m.reference_log_probabilities).mean;
+      const double factor = std::sqrt(o_.kl / std::max(kl, 0.01 * o_.kl));
+      for (auto& p : policy->named_parameters()) p.value().lerp_(from[p.key()], 1 - factor);
+    }
   }
 
   options o_;

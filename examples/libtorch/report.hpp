@@ -20,15 +20,14 @@ struct results {
   array<double> kl, single, best, worst;
 };
 
-/// The results of each seed's run at one step. Empty where one has not come so far.
+/// The results of each seed's run, measured when it was. Empty where one has not come so far.
 inline std::vector<results> results_at(const fs::path& folder, const std::string& goal,
-                                       const std::vector<std::uint64_t>& seeds, int64_t step) {
+                                       const std::vector<std::uint64_t>& seeds, const std::string& when) {
   using namespace infalign;
   const npy_table<float> reference(folder / "held_out.reference.npy");
   std::vector<results> all;
   for (const auto seed : seeds) {
-    const auto prefix =
-        (folder / ("measured." + goal + "." + std::to_string(seed) + "." + std::to_string(step))).string();
+    const auto prefix = (folder / ("measured." + goal + "." + std::to_string(seed) + "." + when)).string();
     if (!fs::exists(prefix + ".rewards.npy")) return {};
     const npy_table<float> rewards(prefix + ".rewards.npy"), now(prefix + ".now.npy"), before(prefix + ".before.npy");
     results r{array<double>(rewards.rows()), win_rates(rewards, reference, plain_sampling{}),
@@ -60,12 +59,12 @@ inline std::string with_error(const array<double>& values) {
 /// Prints the table: each goal at the end of its runs, and what each run came to; then, on the same prompts, how far the
 /// transformed rewards are ahead of the others where they are meant to be.
 inline void print_table(const fs::path& folder, const std::vector<std::string>& names,
-                        const std::vector<std::uint64_t>& seeds, int64_t steps) {
+                        const std::vector<std::uint64_t>& seeds, const std::string& when) {
   std::printf("\nheld-out prompts, mean over %zu runs, with 95 %% intervals over prompts\n%-12s %-18s %-18s %-18s %s\n",
               seeds.size(), "trained on", "KL (nats)", "one sample", "best-of-4", "worst-of-4");
   std::map<std::string, results> last;
   for (const auto& name : names) {
-    const auto runs = results_at(folder, name, seeds, steps);
+    const auto runs = results_at(folder, name, seeds, when);
     const auto& r = last[name] = mean_of(runs);
     std::printf("%-12s %-18s %-18s %-18s %-18s", name.c_str(), with_error(r.kl).c_str(), with_error(r.single).c_str(),
                 with_error(r.best).c_str(), with_error(r.worst).c_str());
@@ -92,13 +91,13 @@ inline void print_table(const fs::path& folder, const std::vector<std::string>& 
 /// Writes report.csv: for each goal and each step measured, KL and win rates with the ends of their intervals; and the
 /// curves of theory.
 inline void write_csv(const fs::path& folder, const std::vector<std::string>& names,
-                      const std::vector<std::uint64_t>& seeds, const std::vector<int64_t>& measured_at) {
+                      const std::vector<std::uint64_t>& seeds, const std::vector<std::string>& measured_at) {
   using namespace infalign;
   std::ofstream csv(folder / "report.csv");
   csv << "curve,panel,kl,win_rate,low,high\n";
   for (const auto& name : names)
-    for (const auto step : measured_at) {
-      const auto all = results_at(folder, name, seeds, step);
+    for (const auto& when : measured_at) {
+      const auto all = results_at(folder, name, seeds, when);
       if (all.empty()) continue;
       const auto r = mean_of(all);
       for (const auto& [panel, values] :
@@ -152,7 +151,7 @@ inline void draw(const fs::path& folder, const std::vector<std::string>& names, 
 
 /// The whole report, of the runs with these seeds that are there, measured at these steps; the last is where they ended.
 inline void report(const fs::path& folder, const std::vector<std::uint64_t>& seeds,
-                   const std::vector<int64_t>& measured_at, double kl) {
+                   const std::vector<std::string>& measured_at, double kl) {
   std::vector<std::string> names;
   for (const auto& aim : goals(infalign::npy_table<float>(folder / "held_out.reference.npy"), kl))
     if (!results_at(folder, aim.name, seeds, measured_at.back()).empty()) names.push_back(aim.name);
