@@ -223,9 +223,9 @@ class run {
     const torch::NoGradGuard no_gradient;
     const auto from = reference_->named_parameters();
     const auto prompts = prompts_.slice(0, 0, 256);
-    for (int round = 0; round < 4; ++round) {
+    for (int round = 0; round < 3; ++round) {
       torch::manual_seed(6);
-      const auto m = measure(policy, &reference_, score_, prompts, 16);
+      const auto m = measure(policy, &reference_, score_, prompts, 8);
       const double kl = infalign::kl_divergence(m.log_probabilities, m.reference_log_probabilities).mean;
       const double factor = std::sqrt(o_.kl / std::max(kl, 0.01 * o_.kl));
       for (auto& p : policy->named_parameters()) p.value().lerp_(from[p.key()], 1 - factor);
