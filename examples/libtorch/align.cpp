@@ -65,8 +65,9 @@ class run {
     supervise();
     learn_reward();
     sample_references();
+    const auto aims = goals(infalign::npy_table<float>(table_), o_.kl);
     for (const auto seed : o_.seeds)
-      for (const auto& aim : goals(infalign::npy_table<float>(table_), o_.kl))
+      for (const auto& aim : aims)
         if (o_.goals.empty() || std::count(o_.goals.begin(), o_.goals.end(), aim.name) > 0) align(aim, seed);
   }
 
@@ -109,31 +110,32 @@ class run {
 
   /// The reward model: Bradley and Terry's, P(chosen above rejected) = σ(r(chosen) − r(rejected)).
   void learn_reward() {
-    const auto difference = [this](const std::string& part, const Tensor* rows) {
-      auto prompts = read_tokens(in(part + ".comparisons.prompts.npy"), prompt_length),
-           chosen = read_tokens(in(part + ".comparisons.chosen.npy"), response_length),
-           rejected = read_tokens(in(part + ".comparisons.rejected.npy"), response_length);
-      if (rows != nullptr)
-        for (auto* t : {&prompts, &chosen, &rejected}) *t = t->index_select(0, *rows);
-      const auto both = torch::stack({chosen, rejected}, 1).flatten(0, 1);
-      return torch::matmul(reward_->forward(prompts, both).view({-1, 2}), torch::tensor({1.0f, -1.0f}).to(device));
+    struct comparisons {
+      Tensor prompts, chosen, rejected;
     };
-    const auto pairs = read_tokens(in("training.comparisons.chosen.npy"), response_length).size(0);
+    const auto read = [this](const std::string& part) -> comparisons {
+      return {read_tokens(in(part + ".comparisons.prompts.npy"), prompt_length),
+              read_tokens(in(part + ".comparisons.chosen.npy"), response_length),
+              read_tokens(in(part + ".comparisons.rejected.npy"), response_length)};
+    };
+    const auto difference = [this](const comparisons& c) {
+      const auto both = torch::stack({c.chosen, c.rejected}, 1).flatten(0, 1);
+      return torch::matmul(reward_->forward(c.prompts, both).view({-1, 2}), torch::tensor({1.0f, -1.0f}).to(device));
+    };
+    const auto training = read("training"), held_out = read("held_out");
     torch::manual_seed(2);
     reward_ = reward_model(size_);
-    {
-      const torch::NoGradGuard no_gradient;  // what the supervised model knows is where it begins
-      const auto known = reference_->named_parameters();
-      for (auto& parameter : reward_->trunk->named_parameters()) parameter.value().copy_(known[parameter.key()]);
-    }
     reward_->to(device);
+    move_weights(reward_->trunk, reference_, 0);  // what the supervised model knows is where it begins
     reward_->train();
     std::vector<double> numbers;
     train(
         {"reward model", in("reward.pt"), o_.reward_steps, 5e-4}, *reward_, numbers,
         [&](int64_t, auto&) {
-          const auto rows = random_rows(pairs, 32);
-          const auto loss = -torch::log_sigmoid(difference("training", &rows)).mean();
+          const auto rows = random_rows(training.chosen.size(0), 32);
+          const comparisons some{training.prompts.index_select(0, rows), training.chosen.index_select(0, rows),
+                                 training.rejected.index_select(0, rows)};
+          const auto loss = -torch::log_sigmoid(difference(some)).mean();
           loss.backward();
           return "loss " + std::to_string(loss.item<double>());
         },
@@ -141,17 +143,16 @@ class run {
     reward_->eval();
     score_ = [this](const Tensor& prompts, const Tensor& responses) { return reward_->forward(prompts, responses); };
     const torch::NoGradGuard no_gradient;
-    const auto right = [&](const std::string& part) {
-      return (difference(part, nullptr) > 0).to(torch::kFloat).mean().item<double>();
+    const auto right = [&](const comparisons& all) {
+      return (difference(all) > 0).to(torch::kFloat).mean().item<double>();
     };
-    std::cout << "reward model: agrees with people on " << right("held_out") << " of the held-out comparisons, on "
-              << right("training") << " of those it learnt\n";
+    std::cout << "reward model: agrees with people on " << right(held_out) << " of the held-out comparisons, on "
+              << right(training) << " of those it learnt\n";
   }
 
   /// K rewards of the reference policy for each prompt: a table of several files, so that it too can be stopped.
   /// Those of the held-out prompts are never calibrated against.
   void sample_references() {
-    torch::manual_seed(3);
     prompts_ = read_tokens(in("training.prompts.npy"), prompt_length);
     held_out_ = read_tokens(in("held_out.prompts.npy"), prompt_length);
     constexpr int64_t rows = 256;
@@ -180,11 +181,7 @@ class run {
     gpt policy(size_);
     policy->to(device);
     policy->eval();  // without dropout: the policy that is sampled is the one that is trained
-    {
-      const torch::NoGradGuard no_gradient;
-      const auto from = reference_->named_parameters();
-      for (auto& parameter : policy->named_parameters()) parameter.value().copy_(from[parameter.key()]);
-    }
+    move_weights(policy, reference_, 0);
     const auto measure_as = [&](const std::string& when) {
       const auto prefix = "measured." + name + "." + when;
       if (fs::exists(in(prefix + ".rewards.npy"))) return;
@@ -220,15 +217,12 @@ class run {
   /// was trained on is the budget: so that policies are compared at one KL, whatever the controller left. The KL grows
   /// about as the square of the distance.
   void bring_to_budget(gpt& policy) {
-    const torch::NoGradGuard no_gradient;
-    const auto from = reference_->named_parameters();
     const auto prompts = prompts_.slice(0, 0, 256);
     for (int round = 0; round < 3; ++round) {
       torch::manual_seed(6);
       const auto m = measure(policy, &reference_, score_, prompts, 8);
       const double kl = infalign::kl_divergence(m.log_probabilities, m.reference_log_probabilities).mean;
-      const double factor = std::sqrt(o_.kl / std::max(kl, 0.01 * o_.kl));
-      for (auto& p : policy->named_parameters()) p.value().lerp_(from[p.key()], 1 - factor);
+      move_weights(policy, reference_, std::sqrt(o_.kl / std::max(kl, 0.01 * o_.kl)));
     }
   }
 

@@ -119,6 +119,13 @@ struct gpt_impl : torch::nn::Module {
 };
 TORCH_MODULE_IMPL(gpt, gpt_impl);
 
+/// Moves a model's weights to share·its own + (1 − share)·another's of the same size: to the other's own for 0.
+inline void move_weights(gpt& model, gpt& from, double share) {
+  const torch::NoGradGuard no_gradient;
+  const auto known = from->named_parameters();
+  for (auto& parameter : model->named_parameters()) parameter.value().lerp_(known[parameter.key()], 1 - share);
+}
+
 /// What a model makes of each response before its first token, and after each of its tokens: B × (T + 1) × width, with
 /// B = P·M responses to P prompts, M to each in turn. The prompts are read once.
 inline Tensor read_responses(gpt& model, const Tensor& prompts, const Tensor& responses) {

@@ -14,9 +14,9 @@
 /// methods for smooth functions of one variable, here so that the core needs no other library.
 namespace infalign::detail {
 
-/// The zero of f between a and b, where it is fa and fb, to a relative `tolerance` of x, where f(a) and f(b) differ in sign; nothing where
-/// they do not. Inverse quadratic interpolation where it is safe, else bisection. (T. R. Chandrupatla, Advances in
-/// Engineering Software 28, 1997.)
+/// The zero of f between a and b, where it is fa and fb, to a relative `tolerance` of x, where f(a) and f(b) differ in
+/// sign; nothing where they do not. Inverse quadratic interpolation where it is safe, else bisection. (T. R. Chandrupatla,
+/// Advances in Engineering Software 28, 1997.)
 template <class F>
 std::optional<double> find_root(const F& f, double a, double b, double fa, double fb, double tolerance) {
   double x1 = a, x2 = b, f1 = fa, f2 = fb, t = 0.5;
