@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <infalign/policy_gradient.hpp>
-
-#include "catch.hpp"
+#include "step.hpp"
 
 #include <algorithm>
 #include <functional>
@@ -36,15 +34,6 @@ struct buffers {
     rewards = matrix<S>::NullaryExpr(P, M, [&] { return uniform(-1, 1); });
   }
 };
-
-double distance(const matrix<double>& a, const matrix<double>& b) {
-  return (a - b).matrix().norm();
-}
-
-template <class F, class... X>
-void for_each_of(F f, const X&... x) {
-  (f(x), ...);
-}
 
 double objective(const reinforce&, double log_p, double, double, double A) {
   return A * log_p;

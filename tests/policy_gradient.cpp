@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <infalign/policy_gradient.hpp>
-
-#include "catch.hpp"
+#include "step.hpp"
 
 #include <algorithm>
 #include <limits>
@@ -70,15 +68,6 @@ std::vector<double> fields(const step_metrics& m) {
                ratio, clip, low, high] = m;
   return {sequences, tokens,       reward,    reward_std, advantage_mean, advantage_std, equal,
           kl,        kl_per_token, approx_kl, ratio,      clip,           low,           high};
-}
-
-double distance(const matrix<double>& a, const matrix<double>& b) {
-  return (a - b).matrix().norm();
-}
-
-template <class F, class... X>
-void for_each_of(F f, const X&... x) {
-  (f(x), ...);
 }
 
 }  // namespace

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <infalign/policy_gradient.hpp>
-
-#include "catch.hpp"
+#include "step.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -44,15 +42,6 @@ struct buffers {
     return b;
   }
 };
-
-double distance(const matrix<double>& a, const matrix<double>& b) {
-  return (a - b).matrix().norm();
-}
-
-template <class F, class... X>
-void for_each_of(F f, const X&... x) {
-  (f(x), ...);
-}
 
 }  // namespace
 
