@@ -25,7 +25,7 @@ gpt model_of(std::uint64_t seed) {
   return model;
 }
 
-/// Prompts of 48, 7 and 1 tokens, padded on the left.
+/// Prompts of 32, 7 and 1 tokens, padded on the left.
 Tensor some_prompts() {
   torch::manual_seed(1);
   auto prompts = torch::randint(3, small.vocabulary, {3, prompt_length}, torch::kLong);

@@ -21,10 +21,11 @@ using namespace trainer;
 
 struct options {
   fs::path folder;
-  int64_t supervised_steps = 1500, reward_steps = 200, steps = 800;
-  int64_t prompts = 8, responses = 8;  // of one step
-  int64_t references = 64;             // K
-  double learning_rate = 5e-5, kl = 0.5;
+  int64_t supervised_steps = 1500, reward_steps = 200, steps = 400;
+  int64_t prompts = 16, responses = 16;  // of one step
+  int64_t references = 64;               // K
+  int64_t rank = 4;                      // of what alignment learns
+  double learning_rate = 1e-3, kl = 0.5;
   std::vector<std::uint64_t> seeds{1, 2, 3};
   std::vector<std::string> goals;  // all if none is named
   bool report_only = false;
@@ -64,6 +65,7 @@ class run {
   void everything() {
     supervise();
     learn_reward();
+    reference_->adapt(o_.rank);  // by 0: so that policies can be moved to it and away from it
     sample_references();
     const auto aims = goals(infalign::npy_table<float>(table_), o_.kl);
     for (const auto seed : o_.seeds)
@@ -180,6 +182,7 @@ class run {
     torch::manual_seed(4);
     gpt policy(size_);
     policy->to(device);
+    policy->adapt(o_.rank);
     policy->eval();  // without dropout: the policy that is sampled is the one that is trained
     move_weights(policy, reference_, 0);
     const auto measure_as = [&](const std::string& when) {
@@ -247,6 +250,7 @@ int main(int count, char** arguments) {
   app.add_option("--prompts", o.prompts, "of a step")->capture_default_str();
   app.add_option("--responses", o.responses, "to a prompt, in a step")->capture_default_str();
   app.add_option("--references", o.references, "to a prompt")->capture_default_str();
+  app.add_option("--rank", o.rank, "of the corrections to linear maps that alignment learns")->capture_default_str();
   app.add_option("--learning-rate", o.learning_rate, "of alignment")->capture_default_str();
   app.add_option("--kl", o.kl, "budget, nats per response")->capture_default_str();
   app.add_option("--seeds", o.seeds, "of the alignment runs")->capture_default_str();

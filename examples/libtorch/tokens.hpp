@@ -11,9 +11,9 @@ namespace trainer {
 /// Tokens that are no text.
 inline constexpr std::int64_t padding = 0, end_of_text = 1, unknown = 2;
 
-/// A prompt is its last 48 tokens, padded on the left, and a response its first 12, padded on the right: so every
-/// response begins at the same place. Its end is a token of its own, where it is among the 12.
-inline constexpr std::int64_t prompt_length = 48, response_length = 12;
+/// A prompt is its last 32 tokens, padded on the left, and a response its first 16, padded on the right: so every
+/// response begins at the same place. Its end is a token of its own, where it is among the 16.
+inline constexpr std::int64_t prompt_length = 32, response_length = 16;
 
 /// A hash that is the same everywhere (FNV-1a).
 inline std::uint64_t hash_of(std::string_view text) {
