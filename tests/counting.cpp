@@ -51,13 +51,16 @@ TEMPLATE_TEST_CASE("Counts are those of every pair compared", "", float, double)
         Index scored = 0;
         for (const S z : row) scored += !std::isnan(z);
         std::vector<int> times(static_cast<std::size_t>(M), 0);
-        detail::count_each(row.data(), K, scored, rewards.data(), M, [&](Index i, detail::counts c) {
-          const auto truth = one_by_one(row, rewards[i]);
-          wrong += c.below != truth.below || c.tied != truth.tied;
-          ++times[static_cast<std::size_t>(i)];
-          ++seen;
+        detail::count_each(row.data(), K, scored, rewards.data(), M, [&](Index first, int n, const auto& counts) {
+          for (int j = 0; j < n; ++j) {
+            ++times[static_cast<std::size_t>(first + j)];
+            if (std::isnan(rewards[first + j])) continue;
+            const auto truth = one_by_one(row, rewards[first + j]);
+            wrong += counts[j].below != truth.below || counts[j].tied != truth.tied;
+            ++seen;
+          }
         });
-        for (Index i = 0; i < M; ++i) wrong += times[static_cast<std::size_t>(i)] != (std::isnan(rewards[i]) ? 0 : 1);
+        for (const int n : times) wrong += n != 1;
       }
   CHECK(wrong == 0);
   CHECK(seen > 18000);
@@ -68,7 +71,7 @@ TEMPLATE_TEST_CASE("Scored rewards are counted, whatever they sum to", "", float
   constexpr S inf = std::numeric_limits<S>::infinity(), most = std::numeric_limits<S>::max(),
               nan = std::numeric_limits<S>::quiet_NaN();
   const auto scored = [](const array<S>& row, unscored policy) {
-    return detail::count_scored("count", "reference", Eigen::Map<const array<S>>(row.data(), row.size()), 7, policy);
+    return detail::count_scored("count", "reference", row.data(), row.size(), 7, policy);
   };
   for (Index K = 1; K <= 40; ++K) {
     CHECK(scored(array<S>::Constant(K, most), unscored::error) == K);  // the sum overflows

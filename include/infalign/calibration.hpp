@@ -83,8 +83,8 @@ void calibrate_into(row_major_buffer<typename R::Scalar> result, const T& refere
   detail::check_result("calibrate_into", result, rewards.rows(), rewards.cols());
   result = detail::as_array(rewards);
   detail::count_rows("calibrate", reference, result, policy, detail::calls::any,
-                     [&](auto& reward, Eigen::Index, detail::counts c, Eigen::Index scored) {
-                       reward = static_cast<typename R::Scalar>(rank(c.below, c.tied, scored));
+                     [&](auto* r, int n, Eigen::Index, const auto& counts, Eigen::Index scored) {
+                       detail::write_ranks(rank, counts, n, 0, scored, r, r);
                      });
 }
 template <reference_rewards T, prompt_index I, vector_expression R, rank_functor Rank = mid_rank>
@@ -94,8 +94,8 @@ void calibrate_into(Eigen::Ref<array<typename R::Scalar>> result, const T& refer
   detail::check_result("calibrate_into", result, rewards.size(), 1);
   result = detail::as_column(rewards);
   detail::count_flat("calibrate", reference, prompt, result, policy, detail::calls::any,
-                     [&](auto& reward, Eigen::Index, detail::counts c, Eigen::Index scored) {
-                       reward = static_cast<typename R::Scalar>(rank(c.below, c.tied, scored));
+                     [&](auto* r, int n, Eigen::Index, const auto& counts, Eigen::Index scored) {
+                       detail::write_ranks(rank, counts, n, 0, scored, r, r);
                      });
 }
 
@@ -132,18 +132,19 @@ template <real_scalar S, rank_functor Rank>
 void leave_one_out_ranks(S* rewards, const groups& g, const Rank& rank, unscored policy) {
   constexpr auto function = "calibrate_leave_one_out";
   check_scored(function, rewards, g.size(), g.columns(), policy);
-  g.apply(
-      rewards, rewards, nan<S>, [&](Eigen::Map<const array<S>> group, Eigen::Map<array<S>> ranks, Eigen::Index first) {
-        if (group.size() < 2) {
-          if (policy == unscored::error)
-            fail(function, "at least 2 responses to each prompt", text("1", place(first, g.columns())));
-          ranks[0] = nan<S>;
-          return;
-        }
-        count_each(group.data(), group.size(), group.size(), group.data(), group.size(), [&](Eigen::Index i, counts c) {
-          ranks[i] = static_cast<S>(rank(c.below, c.tied - 1, group.size() - 1));
-        });
-      });
+  g.apply(rewards, rewards, nan<S>,
+          [&](Eigen::Map<const array<S>> group, Eigen::Map<array<S>> ranks, Eigen::Index first) {
+            if (group.size() < 2) {
+              if (policy == unscored::error)
+                fail(function, "at least 2 responses to each prompt", text("1", place(first, g.columns())));
+              ranks[0] = nan<S>;
+              return;
+            }
+            const S* const r = group.data();
+            count_each(r, group.size(), group.size(), r, group.size(), [&](Eigen::Index i, int n, const auto& c) {
+              write_ranks(rank, c, n, 1, group.size() - 1, r + i, ranks.data() + i);
+            });
+          });
 }
 
 }  // namespace detail
@@ -211,7 +212,7 @@ class calibration {
     if constexpr (std::same_as<T, matrix<Scalar>>) {
       const auto& table = detail::rows_of(reference_);
       for (Eigen::Index p = 0; p < table.rows(); ++p)
-        detail::count_scored("calibration", "reference", table.row(p), p, policy_);
+        detail::count_scored("calibration", "reference", table.row(p).data(), table.row(p).size(), p, policy_);
     }
   }
 

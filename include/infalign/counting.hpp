@@ -33,6 +33,8 @@ inline constexpr int lanes = static_cast<int>(32 / sizeof(S));
 template <real_scalar S>
 struct lane_counts {
   std::conditional_t<sizeof(S) == 4, std::int32_t, std::int64_t> below[lanes<S>], at_most[lanes<S>];
+
+  counts operator[](int j) const { return {below[j], at_most[j] - below[j]}; }
 };
 
 #if defined(__GNUC__)
@@ -127,7 +129,7 @@ template <real_scalar S>
 void count_lanes(const S* row, Eigen::Index K, const S* rewards, lane_counts<S>& result) {
   for (int j = 0; j < lanes<S>; ++j) {
     const auto [below, tied] = count_one(row, K, rewards[j]);
-    result.below[j] = static_cast<bits_of<S>>(below), result.at_most[j] = static_cast<bits_of<S>>(below + tied);
+    result.below[j] = static_cast<bits_of<S> >(below), result.at_most[j] = static_cast<bits_of<S> >(below + tied);
   }
 }
 #endif
@@ -138,12 +140,10 @@ inline constexpr Eigen::Index rows_ahead = 4;
 
 /// Asks for a row that will be counted in soon.
 template <real_scalar S>
-void prefetch(Eigen::Map<const array<S>> row) {
+void prefetch([[maybe_unused]] const S* row, [[maybe_unused]] Eigen::Index K) {
 #if defined(__GNUC__)
   constexpr Eigen::Index line = 64 / sizeof(S);
-  for (Eigen::Index k = 0; k < row.size(); k += line) __builtin_prefetch(row.data() + k);
-#else
-  static_cast<void>(row);
+  for (Eigen::Index k = 0; k < K; k += line) __builtin_prefetch(row + k);
 #endif
 }
 
@@ -160,22 +160,53 @@ counts count_scored_of(const S* row, Eigen::Index K, S reward) {
   return c;
 }
 
-/// How many rewards of row p of a table are scored. Throws where one is not, unless NaN is to be left out, and where
-/// none is.
+/// Whether the sum of a row is finite: then there is no NaN in it, and nothing tells so faster.
 template <real_scalar S>
-Eigen::Index count_scored(const char* function, const char* whose, Eigen::Map<const array<S>> row, Eigen::Index p,
-                          unscored policy) {
-  // A finite sum has no NaN in it, and costs least.
-  if (row.size() > 0 && is_finite(row.sum())) return row.size();
+[[gnu::noinline]] bool has_finite_sum(const S* row, Eigen::Index K) {
+  Eigen::Index k = 0;
+  S sum = 0;
+#if defined(__GNUC__)
+  using numbers = typename vector_of<S>::numbers;
+  constexpr int size = vector_of<S>::size;
+  const auto load = [row](Eigen::Index from) {
+    numbers x;
+    std::memcpy(&x, row + from, sizeof x);
+    return x;
+  };
+  numbers a{}, b{}, c{}, d{};  // four sums, which wait for each other little
+  for (; k + 4 * size <= K; k += 4 * size) {
+    a += load(k);
+    b += load(k + size);
+    c += load(k + 2 * size);
+    d += load(k + 3 * size);
+  }
+  a = (a + b) + (c + d);
+  for (int j = 0; j < size; ++j) sum += a[j];
+#endif
+  for (; k < K; ++k) sum += row[k];
+  return is_finite(sum);
+}
+
+/// How many of K rewards in row p of a table are scored. Throws where one is not, unless NaN is to be left out, and
+/// where none is.
+template <real_scalar S>
+[[gnu::noinline]] Eigen::Index count_scored_one_by_one(const char* function, const char* whose, const S* row,
+                                                       Eigen::Index K, Eigen::Index p, unscored policy) {
   Eigen::Index scored = 0;
-  for (Eigen::Index k = 0; k < row.size(); ++k) scored += !is_nan(row[k]);
-  if (scored < row.size() && policy == unscored::error) {
+  for (Eigen::Index k = 0; k < K; ++k) scored += !is_nan(row[k]);
+  if (scored < K && policy == unscored::error) {
     Eigen::Index k = 0;
     while (!is_nan(row[k])) ++k;
     fail(function, text(whose, " rewards that are numbers"), text("NaN", at(p, k)));
   }
   if (scored == 0) fail(function, text("at least one ", whose, " reward for each prompt"), text("none at row ", p));
   return scored;
+}
+template <real_scalar S>
+Eigen::Index count_scored(const char* function, const char* whose, const S* row, Eigen::Index K, Eigen::Index p,
+                          unscored policy) {
+  if (K > 0 && has_finite_sum(row, K)) return K;
+  return count_scored_one_by_one(function, whose, row, K, p, policy);
 }
 
 /// From so many responses to one prompt on, a row of such a size is sorted once and searched for each of them, at most
@@ -191,13 +222,18 @@ counts count_sorted(const S* row, Eigen::Index K, S reward) {
   return {first - row, std::upper_bound(first, row + K, reward) - first};
 }
 
-/// Calls f(i, counts) for each scored one of `size` rewards, with its counts in a row of K of which `scored` are
-/// numbers. The reward i is not looked at after that, so f may write there.
+/// Calls f(first, n, counts) for the n rewards from `first` on that are counted together, of `size` in all, with their
+/// counts in a row of K of which `scored` are numbers. A NaN's mean nothing. These rewards are not looked at after that,
+/// so f may write there.
 template <real_scalar S, class F>
 void count_each(const S* row, Eigen::Index K, Eigen::Index scored, const S* rewards, Eigen::Index size, const F& f) {
+  lane_counts<S> c;
   const auto one_by_one = [&](Eigen::Index i, const S* z, const auto& count) {
-    for (; i < size; ++i)
-      if (!is_nan(rewards[i])) f(i, count(z, K, rewards[i]));
+    for (; i < size; ++i) {
+      const auto [below, tied] = count(z, K, rewards[i]);
+      c.below[0] = static_cast<std::int32_t>(below), c.at_most[0] = static_cast<std::int32_t>(below + tied);
+      f(i, 1, c);
+    }
   };
   if (scored < K) return one_by_one(0, row, count_scored_of<S>);
   if (size >= sorted_from && K >= least_sorted && K <= most_sorted) {
@@ -205,17 +241,39 @@ void count_each(const S* row, Eigen::Index K, Eigen::Index scored, const S* rewa
     std::sort(sorted, std::copy_n(row, K, sorted));
     return one_by_one(0, sorted, count_sorted<S>);
   }
-  S r[lanes<S>] = {};
-  lane_counts<S> c;
   Eigen::Index i = 0;
-  while (size - i > lanes<S> / 2) {
-    const int used = static_cast<int>(std::min<Eigen::Index>(size - i, lanes<S>));
-    std::copy_n(rewards + i, used, r);
+  for (; size - i >= lanes<S>; i += lanes<S>) {
+    count_lanes(row, K, rewards + i, c);
+    f(i, lanes<S>, c);
+  }
+  if (const int rest = static_cast<int>(size - i); rest > lanes<S> / 2) {
+    S r[lanes<S>] = {};
+    std::copy_n(rewards + i, rest, r);
     count_lanes(row, K, r, c);
-    for (int j = 0; j < used; ++j, ++i)
-      if (!is_nan(r[j])) f(i, counts{c.below[j], c.at_most[j] - c.below[j]});
+    return f(i, rest, c);
   }
   one_by_one(i, row, count_one<S>);
+}
+
+/// The rank of each of `lanes` rewards among `count`; `own` of its ties are the reward itself. Not inlined, and counted
+/// in the lanes' own integers, so that compilers vectorise the loop.
+template <real_scalar S, class Rank>
+[[gnu::noinline]] void rank_lanes(const Rank& rank, const lane_counts<S>& c, int own, Eigen::Index count,
+                                  S* __restrict ranks) {
+  for (int j = 0; j < lanes<S>; ++j)
+    ranks[j] = static_cast<S>(rank(c.below[j], c.at_most[j] - c.below[j] - own, count));
+}
+
+/// Writes the ranks of n rewards that were counted together. A NaN stays.
+template <real_scalar S, class Rank>
+void write_ranks(const Rank& rank, const lane_counts<S>& c, int n, int own, Eigen::Index count, const S* rewards,
+                 S* result) {
+  S ranks[lanes<S>];
+  if (n == lanes<S>)
+    rank_lanes(rank, c, own, count, ranks);
+  else
+    for (int j = 0; j < n; ++j) ranks[j] = static_cast<S>(rank(c[j].below, c[j].tied - own, count));
+  for (int j = 0; j < n; ++j) result[j] = is_nan(rewards[j]) ? rewards[j] : ranks[j];
 }
 
 template <class R, class T>
@@ -228,12 +286,11 @@ void check_scalars() {
 /// In which order f is called for rewards: `any` lets threads share them.
 enum class calls { in_order, any };
 
-/// Calls f(reward, p, counts, scored) for each scored one of P × M rewards, with its counts in row p of the table, of
-/// which `scored` are numbers. f may write to the reward. Throws what every function that ranks rewards in a table
-/// throws.
+/// Calls f(rewards, n, p, counts, scored) for P × M rewards, n that follow each other at a time, with their counts in row
+/// p of the table, of which `scored` are numbers. f may write to them. Throws what every function that ranks rewards in
+/// a table throws.
 template <reference_rewards T, class Rewards, class F>
 void count_rows(const char* function, const T& reference, Rewards& rewards, unscored policy, calls order, const F& f) {
-  using S = typename T::Scalar;
   decltype(auto) table = rows_of(reference);
   if (rewards.rows() != table.rows())
     fail(function, text(table.rows(), " rows of rewards, one for each row of the reference"), text(rewards.rows()));
@@ -245,11 +302,15 @@ void count_rows(const char* function, const T& reference, Rewards& rewards, unsc
   const double row_size = rewards.rows() > 0 ? static_cast<double>(table.row(0).size()) : 0;
   const double work = order == calls::any ? 0.1 * row_size * static_cast<double>(rewards.size()) : 0;
   for_each_row(rewards.rows(), work, [&](Eigen::Index p) {
-    if (p + rows_ahead < rewards.rows()) prefetch<S>(table.row(p + rows_ahead));
+    if (p + rows_ahead < rewards.rows()) {
+      const auto ahead = table.row(p + rows_ahead);
+      prefetch(ahead.data(), ahead.size());
+    }
     const auto row = table.row(p);
-    const auto scored = count_scored(function, "reference", row, p, policy);
-    count_each(row.data(), row.size(), scored, row_of(p), rewards.cols(),
-               [&](Eigen::Index m, counts c) { f(row_of(p)[m], p, c, scored); });
+    const auto scored = count_scored(function, "reference", row.data(), row.size(), p, policy);
+    auto* const of_prompt = row_of(p);
+    count_each(row.data(), row.size(), scored, of_prompt, rewards.cols(),
+               [&f, of_prompt, p, scored](Eigen::Index m, int n, const auto& c) { f(of_prompt + m, n, p, c, scored); });
   });
 }
 
@@ -258,7 +319,6 @@ void count_rows(const char* function, const T& reference, Rewards& rewards, unsc
 template <reference_rewards T, prompt_index I, class Rewards, class F>
 void count_flat(const char* function, const T& reference, const I& prompt, Rewards& rewards, unscored policy,
                 calls order, const F& f) {
-  using S = typename T::Scalar;
   decltype(auto) table = rows_of(reference);
   check_size(function, "prompt indices, one for each reward", rewards.size(), static_cast<Eigen::Index>(prompt.size()));
   const auto index = [&](Eigen::Index i) { return +prompt[static_cast<decltype(prompt.size())>(i)]; };  // of char: int
@@ -271,14 +331,17 @@ void count_flat(const char* function, const T& reference, const I& prompt, Rewar
   for_each_piece(rewards.size(), work, [&](Eigen::Index begin, Eigen::Index stop) {
     for (Eigen::Index first = begin, end = begin; first < stop; first = end) {
       while (end < stop && index(end) == index(first)) ++end;
-      if (end + rows_ahead < stop) prefetch<S>(table.row(static_cast<Eigen::Index>(index(end + rows_ahead))));
+      if (end + rows_ahead < stop) {
+        const auto ahead = table.row(static_cast<Eigen::Index>(index(end + rows_ahead)));
+        prefetch(ahead.data(), ahead.size());
+      }
       const auto p = static_cast<Eigen::Index>(index(first));
       auto* const run = rewards.data() + first;
       if (std::all_of(run, rewards.data() + end, [](auto r) { return is_nan(r); })) continue;
       const auto row = table.row(p);
-      const auto scored = count_scored(function, "reference", row, p, policy);
+      const auto scored = count_scored(function, "reference", row.data(), row.size(), p, policy);
       count_each(row.data(), row.size(), scored, run, end - first,
-                 [&](Eigen::Index i, counts c) { f(run[i], p, c, scored); });
+                 [&f, run, p, scored](Eigen::Index i, int n, const auto& c) { f(run + i, n, p, c, scored); });
     }
   });
 }

@@ -64,7 +64,13 @@ class drift_sum {
  public:
   explicit drift_sum(Eigen::Index prompts) : prompts_(static_cast<std::size_t>(prompts)) {}
 
-  void operator()(Eigen::Index p, counts place, Eigen::Index count) {
+  /// n rewards that were counted together in row p.
+  template <real_scalar S>
+  void add(const S* rewards, int n, Eigen::Index p, const lane_counts<S>& places, Eigen::Index count) {
+    for (int j = 0; j < n; ++j)
+      if (!is_nan(rewards[j])) add(p, places[j], count);
+  }
+  void add(Eigen::Index p, counts place, Eigen::Index count) {
     const auto [below, tied] = place;
     auto& prompt = prompts_[static_cast<std::size_t>(p)];
     prompt.count = count;
@@ -130,7 +136,7 @@ drift_check drift(const T& reference, const R& rewards, unscored policy = unscor
   const matrix<typename R::Scalar> r = detail::as_array(rewards);
   detail::drift_sum sum(r.rows());
   detail::count_rows("drift", reference, r, policy, detail::calls::in_order,
-                     [&](auto, Eigen::Index p, detail::counts c, Eigen::Index scored) { sum(p, c, scored); });
+                     [&](const auto&... counted) { sum.add(counted...); });
   return sum.result();
 }
 
@@ -144,7 +150,7 @@ drift_check drift(const T& reference, const I& prompt, const R& rewards, unscore
   const array<typename R::Scalar> r = detail::as_column(rewards);
   detail::drift_sum sum(reference.rows());
   detail::count_flat("drift", reference, prompt, r, policy, detail::calls::in_order,
-                     [&](auto, Eigen::Index p, detail::counts c, Eigen::Index scored) { sum(p, c, scored); });
+                     [&](const auto&... counted) { sum.add(counted...); });
   return sum.result();
 }
 

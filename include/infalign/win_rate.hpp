@@ -105,7 +105,7 @@ using levels_view = std::span<const level>;
 template <real_scalar S>
 Eigen::Index sorted_row(const char* function, const char* whose, Eigen::Map<const array<S>> row, Eigen::Index p,
                         unscored policy, S* result) {
-  const auto scored = count_scored(function, whose, row, p, policy);
+  const auto scored = count_scored(function, whose, row.data(), row.size(), p, policy);
   S* const end = std::copy_if(row.data(), row.data() + row.size(), result, [](S x) { return !is_nan(x); });
   std::sort(result, end);
   return scored;
