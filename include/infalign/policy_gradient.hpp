@@ -247,26 +247,30 @@ class policy_gradient {
     reader.for_each_block(i, [&](const detail::token_block<S>& block) {
       if constexpr (!needs_sums) s.add(block);
       detail::block_terms<S> terms(block, static_cast<S>(slope));
-      if constexpr (!by_sequence || KL::place == kl_place::token_loss) {
-        terms.weigh(batch);
-        if constexpr (!by_sequence) {
-          if constexpr (KL::place == kl_place::reward_to_go) {
-            detail::token_values<S> credit = detail::token_values<S>::Constant(advantage);
-            for (Eigen::Index j = 0; j < block.size; ++j) {
-              credit[j] += static_cast<S>(kl_.beta) * so_far;
-              so_far += compared * block.delta[j];
-            }
-            terms.add(surrogate_, credit);
-          } else {
-            terms.add(surrogate_, advantage);
-          }
-          sum.ratio += terms.ratio;
-          sum.ratios += block.tokens;
-          sum.clipped_low += terms.clipped_low;
-          sum.clipped_high += terms.clipped_high;
+      const auto kl_loss = [&] {
+        if constexpr (KL::place == kl_place::token_loss)
+          return kl_;
+        else
+          return detail::nothing{};
+      }();
+      if constexpr (by_sequence) {
+        if constexpr (KL::place == kl_place::token_loss) terms.add(batch, detail::nothing{}, S{0}, kl_loss);
+      } else if constexpr (KL::place == kl_place::reward_to_go) {
+        detail::token_values<S> credit = detail::token_values<S>::Constant(advantage);
+        for (Eigen::Index j = 0; j < block.size; ++j) {
+          credit[j] += static_cast<S>(kl_.beta) * so_far;
+          so_far += compared * block.delta[j];
         }
-        if constexpr (KL::place == kl_place::token_loss) terms.add(kl_);
-        loss += terms.loss;
+        terms.add(batch, surrogate_, credit, kl_loss);
+      } else {
+        terms.add(batch, surrogate_, advantage, kl_loss);
+      }
+      loss += terms.loss;
+      if constexpr (!by_sequence) {
+        sum.ratio += terms.ratio;
+        sum.ratios += block.tokens;
+        sum.clipped_low += terms.clipped_low;
+        sum.clipped_high += terms.clipped_high;
       }
       terms.write(&result.gradient(i, block.first), static_cast<S>(weight));
     });

@@ -21,8 +21,7 @@ enum class ratio_of { nothing, token, sequence, sequence_geometric_mean };
 /// clipping holds it: −1 at the low end, +1 at the high, else 0.
 template <real_scalar S>
 struct surrogate_term {
-  S loss, slope, ratio = 1;
-  int clipped = 0;
+  S loss, slope, ratio = 1, clipped = 0;
 };
 
 /// A surrogate: a function of (log π_θ, log ρ, advantage), both of what `ratio` names, to a `surrogate_term`; of a token
@@ -42,17 +41,26 @@ inline void check_clip(const char* function, double low, double high) {
   if (!is_finite(high) || high < 0) fail(function, "high finite and at least 0", text(high));
 }
 
-/// A ratio kept within [floor, ceiling], whether it was `inside` (1 or 0), and at which end it is held. Each by itself
+/// 1 for true and 0 for false, in a way that compilers vectorise at -O2: of floats a choice may become a branch, of
+/// doubles bits are not compared many at once.
+template <real_scalar S>
+[[gnu::always_inline]] constexpr S one_if(bool b) {
+  if constexpr (sizeof(S) == 4)
+    return std::bit_cast<S>((bits_of<S>{0} - static_cast<bits_of<S>>(b)) & std::bit_cast<bits_of<S>>(S{1}));
+  else
+    return b ? S{1} : S{0};
+}
+
+/// A ratio kept within [floor, ceiling], whether it was `inside` (1 or 0), and at which `end` it is held. Each by itself
 /// of two comparisons, so that compilers need no branch and can work on many at once.
 template <real_scalar S>
 struct kept_ratio {
-  S value, inside;
-  int end;
+  S value, inside, end;
 
   [[gnu::always_inline]] kept_ratio(S ratio, S floor, S ceiling) {
-    const int below = ratio<floor, above = ratio> ceiling;
+    const S below = one_if<S>(ratio < floor), above = one_if<S>(ratio > ceiling);
     end = above - below;
-    inside = static_cast<S>(1 - above - below);
+    inside = 1 - above - below;
     value = std::min(std::max(ratio, floor), ceiling);
   }
 };

@@ -16,71 +16,26 @@ namespace infalign::detail {
 template <real_scalar S>
 using token_values = Eigen::Array<S, 64, 1>;
 
-/// z = x/log 2 kept where 2^z is a number: from what gives 0 up to x = 20.
-template <real_scalar S, class Z>
-token_values<S> kept_exponents(const Z& z) {
-  return z.min(static_cast<S>(20 * per_log_2)).max(static_cast<S>(-exponent_bias<S>));
+/// z = x/log 2 kept where 2^z is a number: from what gives 0 up to x = 20. By itself, because compilers make branches of
+/// it in a longer loop.
+template <real_scalar S>
+token_values<S> kept_exponents(const token_values<S>& x, S per_log) {
+  return (x * per_log).min(static_cast<S>(20 * per_log_2)).max(static_cast<S>(-exponent_bias<S>));
 }
 
-/// e^x and its derivative, as `capped_exp`.
+/// e^x and its derivative, as `capped_exp`, from z kept: beyond, along the straight line.
 template <real_scalar S>
-struct exponentials {
-  token_values<S> value, slope;
-
-  explicit exponentials(const token_values<S>& x) {
-    const token_values<S> z = kept_exponents<S>(x * static_cast<S>(per_log_2));
-    powers(z.data(), slope.data());
-    value = slope * (1 + (x - S{20}).max(S{0}));
-  }
-
- private:
-  static void powers(const S* __restrict z, S* __restrict result) {
-    for (int j = 0; j < 64; ++j) result[j] = power_of_two<S>(z[j]).value();
-  }
-};
-
-/// The KL estimate of each token of a block, and its derivative.
-template <real_scalar S>
-struct estimates {
-  token_values<S> value, slope;
-};
-
-/// k2, as for one token.
-template <real_scalar S>
-estimates<S> k2(const token_values<S>& delta) {
-  return {delta.square() / 2, delta};
+[[gnu::always_inline]] inline value_and_slope<S> exponential(S x, S kept) {
+  const S slope = power_of_two<S>(kept).value();
+  return {slope * (1 + static_cast<S>(log_2) * (x * static_cast<S>(per_log_2) - kept)), slope};
 }
 
-/// k3, as for one token; where −δ is beyond what is kept, along the straight line.
+/// k3 and its derivative by δ, from −δ/log 2 kept: beyond, along the straight line.
 template <real_scalar S>
-void k3_of_exponents(const S* __restrict z, S* __restrict value, S* __restrict slope) {
-  for (int j = 0; j < 64; ++j) {
-    const power_of_two<S> power(z[j]);
-    value[j] = power.minus_line(z[j]);
-    slope[j] = -power.minus_one();
-  }
-}
-template <real_scalar S>
-estimates<S> k3(const token_values<S>& delta) {
-  const token_values<S> z = delta * static_cast<S>(-per_log_2), kept = kept_exponents<S>(z);
-  estimates<S> result;
-  k3_of_exponents(kept.data(), result.value.data(), result.slope.data());
-  result.value -= result.slope * (static_cast<S>(log_2) * (z - kept));
-  return result;
-}
-
-/// The estimate of a KL loss for each token.
-template <kl_term KL, real_scalar S>
-estimates<S> estimate_each(const KL& kl, const token_values<S>& delta) {
-  if constexpr (std::same_as<KL, k2_token_loss>) return k2(delta);
-  if constexpr (std::same_as<KL, k3_token_loss>) return k3(delta);
-  estimates<S> result;
-  for (Eigen::Index j = 0; j < 64; ++j) {
-    const auto [value, slope] = kl.estimate(delta[j]);
-    result.value[j] = value;
-    result.slope[j] = slope;
-  }
-  return result;
+[[gnu::always_inline]] inline value_and_slope<S> k3(S delta, S kept) {
+  const power_of_two<S> power(kept);
+  const S slope = -power.minus_one(), rest = delta * static_cast<S>(-per_log_2) - kept;
+  return {power.minus_line(kept) - slope * (static_cast<S>(log_2) * rest), slope};
 }
 
 /// Up to 64 tokens of a response that follow each other, from `first` on. Where one does not count, or there is none,
@@ -186,8 +141,18 @@ class token_reader {
                                             values& buffer) {
     const S* const row = view.row(i) + b.first;
     if (b.tokens == 64) return Eigen::Map<const values>(row);
-    for (Eigen::Index j = 0; j < 64; ++j) buffer[j] = j < b.size && b.counts[j] != 0 ? row[j] : S{0};
+    if (b.size == 64)
+      keep_counted(row, b.counts.data(), buffer.data());
+    else
+      for (Eigen::Index j = 0; j < 64; ++j) buffer[j] = j < b.size && b.counts[j] != 0 ? row[j] : S{0};
     return Eigen::Map<const values>(buffer.data());
+  }
+  /// By their bits, so that NaN, too, is gone where a token does not count. 1 has its third highest bit set, 0 has not.
+  static void keep_counted(const S* __restrict row, const S* __restrict counts, S* __restrict result) {
+    using bits = bits_of<S>;
+    for (int j = 0; j < 64; ++j)
+      result[j] = std::bit_cast<S>(std::bit_cast<bits>(row[j]) &
+                                   (bits{0} - (std::bit_cast<bits>(counts[j]) >> (sizeof(S) * 8 - 3) & 1)));
   }
 
   /// Throws at the first log-probability that is not finite; there may be none.
@@ -210,72 +175,53 @@ class token_reader {
   const token_batch<S, Mask>& batch_;
 };
 
-/// The terms of the loss of a block's tokens, added up: their sum, and the derivative by each log-probability.
+/// The terms of the loss of a block's tokens: the derivative by each log-probability, and over the tokens that count
+/// the sums of the terms, of ρ, and of those that clipping holds.
+struct nothing {};
+
 template <real_scalar S>
 struct block_terms {
   using values = token_values<S>;
   const token_block<S>& block;
-  values slope, importance, rho, rho_slope;  // importance: min(π_old/π_sampler, cap)
+  values slope;
   double loss = 0, ratio = 0, clipped_low = 0, clipped_high = 0;
 
+  /// Every token begins with the slope of its whole response.
   block_terms(const token_block<S>& b, S slope_of_response) : block(b), slope(values::Constant(slope_of_response)) {}
 
-  template <class Mask>
-  void weigh(const token_batch<S, Mask>& batch) {
-    importance.setOnes();
-    rho.setOnes();
-    rho_slope.setOnes();
-    if (batch.sampler_log_probabilities.given())
-      importance = exponentials<S>(block.correction).value.min(static_cast<S>(batch.sampler_weight_cap));
-    if (batch.behavior_log_probabilities.given()) {
-      const exponentials<S> e(block.log_ratio);
-      rho = e.value;
-      rho_slope = e.slope;
+  /// Adds the terms of a surrogate, and of a KL loss of tokens, off-policy weighted by ρ; or of one of them, for the
+  /// other of which there is `nothing`. One advantage for all, or one for each token.
+  template <class Mask, class F, class Advantage, class KL>
+  void add(const token_batch<S, Mask>& batch, const F& f, const Advantage& advantage, const KL& kl) {
+    values losses, slopes, ratios, ends, kept_ratio, kept_delta;
+    if (batch.behavior_log_probabilities.given())
+      kept_ratio = kept_exponents<S>(block.log_ratio, static_cast<S>(per_log_2));
+    if constexpr (std::same_as<KL, k3_token_loss>)
+      kept_delta = kept_exponents<S>(block.delta, static_cast<S>(-per_log_2));
+    const auto run = [&](auto off_policy) {
+      each<decltype(off_policy)::value>(term_of(f, advantage), kl, block.log_probability.data(), block.log_ratio.data(),
+                                        kept_ratio.data(), block.delta.data(), kept_delta.data(), losses.data(),
+                                        slopes.data(), ratios.data(), ends.data());
+    };
+    if (batch.behavior_log_probabilities.given())
+      run(std::true_type{});
+    else
+      run(std::false_type{});
+    if (batch.sampler_log_probabilities.given()) {
+      values importance;
+      weigh(block.correction.data(), kept_exponents<S>(block.correction, static_cast<S>(per_log_2)).data(),
+            static_cast<S>(batch.sampler_weight_cap), importance.data());
+      losses *= importance;
+      slopes *= importance;
     }
-  }
-
-  /// The surrogate's terms, of one advantage for all or of one for each token.
-  template <surrogate F, class Advantage>
-  void add(const F& f, const Advantage& advantage) {
-    values losses, slopes, low, high;
-    if constexpr (requires { f.at(S{}); } && std::same_as<Advantage, S>) {
-      add_each(f.at(advantage), block.log_probability.data(), rho.data(), rho_slope.data(), losses.data(),
-               slopes.data(), low.data(), high.data());
-    } else {
-      for (Eigen::Index j = 0; j < 64; ++j) {
-        surrogate_term<S> term{};
-        if (block.counts[j] != 0) {
-          S A;
-          if constexpr (std::same_as<Advantage, S>)
-            A = advantage;
-          else
-            A = advantage[j];
-          if constexpr (requires { f.at(S{}); })
-            term = f.at(A)(block.log_probability[j], value_and_slope<S>{rho[j], rho_slope[j]});
-          else
-            term = f(block.log_probability[j], block.log_ratio[j], A);
-          rho[j] = term.ratio;
-        }
-        losses[j] = term.loss;
-        slopes[j] = term.slope;
-        low[j] = term.clipped < 0 ? S{1} : S{0};
-        high[j] = term.clipped > 0 ? S{1} : S{0};
-      }
+    slope += slopes;
+    loss += sum(losses);
+    if constexpr (!std::same_as<F, nothing>) {
+      ratio += sum(ratios);
+      const double held = sum(ends.abs()), balance = sum(ends);
+      clipped_low += (held - balance) / 2;
+      clipped_high += (held + balance) / 2;
     }
-    slope += importance * slopes;
-    loss += sum(importance * losses);
-    ratio += sum(rho);
-    clipped_low += sum(low);
-    clipped_high += sum(high);
-  }
-
-  /// The KL loss of each token, off-policy weighted by ρ.
-  template <kl_term KL>
-  void add(const KL& kl) {
-    const auto [value, by_delta] = estimate_each(kl, block.delta);
-    const values weight = static_cast<S>(kl.beta) * rho * importance;
-    loss += sum(weight * value);
-    slope += weight * by_delta;
   }
 
   /// The derivative by each log-probability of the batch's loss, in which the response weighs that much.
@@ -294,18 +240,61 @@ struct block_terms {
     return static_cast<double>(block.tokens == 64 ? terms.sum() : (terms * block.counts).sum());
   }
 
-  // Apart, so that the compiler knows that nothing is written where it reads.
-  template <class F>
-  static void add_each(const F& f, const S* __restrict log_probability, const S* __restrict rho,
-                       const S* __restrict rho_slope, S* __restrict losses, S* __restrict slopes, S* __restrict low,
-                       S* __restrict high) {
-    for (int j = 0; j < 64; ++j) {
-      const auto term = f(log_probability[j], value_and_slope<S>{rho[j], rho_slope[j]});
-      losses[j] = term.loss;
-      slopes[j] = term.slope;
-      low[j] = term.clipped < 0 ? S{1} : S{0};
-      high[j] = term.clipped > 0 ? S{1} : S{0};
+  /// The surrogate's term of token j, from log π_θ and ρ.
+  template <class F, class Advantage>
+  auto term_of(const F& f, const Advantage& advantage) const {
+    using rho = value_and_slope<S>;
+    if constexpr (std::same_as<F, nothing>) {
+      return [](int, S, rho) -> surrogate_term<S> { return {0, 0}; };
+    } else if constexpr (requires { f.at(S{}); } && std::same_as<Advantage, S>) {
+      return [at = f.at(advantage)](int, S log_probability, rho r) { return at(log_probability, r); };
+    } else {
+      return [&](int j, S log_probability, rho r) -> surrogate_term<S> {
+        if (block.counts[j] == 0) return {0, 0};
+        S A;
+        if constexpr (std::same_as<Advantage, S>)
+          A = advantage;
+        else
+          A = advantage[j];
+        if constexpr (requires { f.at(S{}); })
+          return f.at(A)(log_probability, r);
+        else
+          return f(log_probability, block.log_ratio[j], A);
+      };
     }
+  }
+
+  // Apart, so that the compiler knows that nothing is written where it reads.
+  template <bool OffPolicy, class Term, class KL>
+  static void each(const Term& term_of, const KL& kl, const S* __restrict log_probability,
+                   const S* __restrict log_ratio, const S* __restrict kept_ratio, const S* __restrict delta,
+                   const S* __restrict kept_delta, S* __restrict losses, S* __restrict slopes, S* __restrict ratios,
+                   S* __restrict ends) {
+    for (int j = 0; j < 64; ++j) {
+      value_and_slope<S> rho{1, 1};
+      if constexpr (OffPolicy) rho = exponential(log_ratio[j], kept_ratio[j]);
+      const surrogate_term<S> term = term_of(j, log_probability[j], rho);
+      ratios[j] = term.ratio;
+      ends[j] = term.clipped;
+      S loss = term.loss, by_log_probability = term.slope;
+      if constexpr (!std::same_as<KL, nothing>) {
+        value_and_slope<S> estimate;
+        if constexpr (std::same_as<KL, k3_token_loss>)
+          estimate = k3(delta[j], kept_delta[j]);
+        else
+          estimate = kl.estimate(delta[j]);
+        const S weight = static_cast<S>(kl.beta) * rho.value;
+        loss += weight * estimate.value;
+        by_log_probability += weight * estimate.slope;
+      }
+      losses[j] = loss;
+      slopes[j] = by_log_probability;
+    }
+  }
+
+  /// min(π_old/π_sampler, cap)
+  static void weigh(const S* __restrict correction, const S* __restrict kept, S cap, S* __restrict importance) {
+    for (int j = 0; j < 64; ++j) importance[j] = std::min(exponential(correction[j], kept[j]).value, cap);
   }
 };
 
