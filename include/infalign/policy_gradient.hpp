@@ -109,10 +109,11 @@ class policy_gradient {
 
     template <real_scalar S>
     void add(const detail::token_block<S>& block) {
-      if constexpr (by_sequence) log_probability += static_cast<double>(block.log_probability.sum());
-      delta += static_cast<double>(block.delta.sum());
-      log_ratio += static_cast<double>(block.log_ratio.sum());
-      correction += static_cast<double>(block.correction.sum());
+      if constexpr (by_sequence)
+        log_probability += static_cast<double>(Eigen::Map<const detail::token_values<S>>(block.log_probability).sum());
+      delta += block.delta.sum;
+      log_ratio += block.log_ratio.sum;
+      correction += block.correction.sum;
     }
   };
 
@@ -246,7 +247,7 @@ class policy_gradient {
     S so_far = 0;  // Σ δ over the tokens before this one, where the response is compared with others
     reader.for_each_block(i, [&](const detail::token_block<S>& block) {
       if constexpr (!needs_sums) s.add(block);
-      detail::block_terms<S> terms(block, static_cast<S>(slope));
+      detail::block_terms<S> terms(block);
       const auto kl_loss = [&] {
         if constexpr (KL::place == kl_place::token_loss)
           return kl_;
@@ -254,12 +255,15 @@ class policy_gradient {
           return detail::nothing{};
       }();
       if constexpr (by_sequence) {
-        if constexpr (KL::place == kl_place::token_loss) terms.add(batch, detail::nothing{}, S{0}, kl_loss);
+        if constexpr (KL::place == kl_place::token_loss)
+          terms.add(batch, detail::nothing{}, S{0}, kl_loss);
+        else
+          terms.slopes.setZero();
       } else if constexpr (KL::place == kl_place::reward_to_go) {
         detail::token_values<S> credit = detail::token_values<S>::Constant(advantage);
         for (Eigen::Index j = 0; j < block.size; ++j) {
           credit[j] += static_cast<S>(kl_.beta) * so_far;
-          so_far += compared * block.delta[j];
+          so_far += compared * block.delta.values[j];
         }
         terms.add(batch, surrogate_, credit, kl_loss);
       } else {
@@ -272,7 +276,7 @@ class policy_gradient {
         sum.clipped_low += terms.clipped_low;
         sum.clipped_high += terms.clipped_high;
       }
-      terms.write(&result.gradient(i, block.first), static_cast<S>(weight));
+      terms.write(&result.gradient(i, block.first), static_cast<S>(slope), static_cast<S>(weight));
     });
     sum.delta = s.delta;
     sum.log_ratio = s.log_ratio;

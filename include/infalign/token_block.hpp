@@ -19,8 +19,8 @@ using token_values = Eigen::Array<S, 64, 1>;
 /// z = x/log 2 kept where 2^z is a number: from what gives 0 up to x = 20. By itself, because compilers make branches of
 /// it in a longer loop.
 template <real_scalar S>
-token_values<S> kept_exponents(const token_values<S>& x, S per_log) {
-  return (x * per_log).min(static_cast<S>(20 * per_log_2)).max(static_cast<S>(-exponent_bias<S>));
+token_values<S> kept_exponents(const token_values<S>& x, double per_log) {
+  return (x * static_cast<S>(per_log)).min(static_cast<S>(20 * per_log_2)).max(static_cast<S>(-exponent_bias<S>));
 }
 
 /// e^x and its derivative, as `capped_exp`, from z kept: beyond, along the straight line.
@@ -47,9 +47,16 @@ struct token_block {
   double tokens = 0;
   /// 1 where a token counts, else 0.
   token_values<S> counts = token_values<S>::Zero();
-  /// log π_θ, and the log-ratios of π_θ to π_ref, of π_θ to π_old, and of π_old to the sampler; 0 where the batch has
-  /// none.
-  token_values<S> log_probability, delta = token_values<S>::Zero(), log_ratio = delta, correction = delta;
+  /// log π_θ: 64 numbers.
+  const S* log_probability = nullptr;
+  /// A log-ratio of each token, and their sum: of π_θ to π_ref, of π_θ to π_old, and of π_old to the sampler; 0 where
+  /// the batch has none.
+  struct log_ratios {
+    token_values<S> values = token_values<S>::Zero();
+    double sum = 0;
+  } delta, log_ratio, correction;
+  /// Where log-probabilities are kept of which not all count.
+  token_values<S> buffers[4];
 };
 
 template <real_scalar S, class Mask>
@@ -72,7 +79,8 @@ class token_reader {
   template <class F>
   void for_each_block(Eigen::Index i, const F& f) const {
     const auto T = batch_.log_probabilities.cols();
-    token_block<S> block{};
+    token_block<S> block;
+    if (!batch_.mask.given()) block.counts.setOnes();
     for (block.first = 0; block.first < T; block.first += block.counts.size()) {
       block.size = std::min(T - block.first, block.counts.size());
       read_mask(i, block);
@@ -84,12 +92,12 @@ class token_reader {
  private:
   void read_mask(Eigen::Index i, token_block<S>& b) const {
     const bool whole = b.size == b.counts.size();
-    if (!whole) b.counts.setZero();
     if (!batch_.mask.given()) {
-      b.counts.head(b.size).setOnes();
+      b.counts.tail(b.counts.size() - b.size).setZero();
       b.tokens = static_cast<double>(b.size);
       return;
     }
+    if (!whole) b.counts.setZero();
     const Mask* const mask = batch_.mask.row(i) + b.first;
     if (whole)
       b.counts = Eigen::Map<const Eigen::Array<Mask, 64, 1>>(mask).template cast<S>();
@@ -113,27 +121,27 @@ class token_reader {
   using values = token_values<S>;
 
   void read_values(Eigen::Index i, token_block<S>& b) const {
-    values buffers[4];
-    const auto now = values_of(batch_.log_probabilities, i, b, buffers[0]);
-    b.log_probability = now;
-    values sum = now;
+    using view = Eigen::Map<const values>;
+    bool finite = true;  // of a sum with what is not finite, or of its difference to anything, nothing finite comes
+    const auto difference = [&](const view& x, const view& y, typename token_block<S>::log_ratios& result) {
+      result.values = x - y;
+      const S sum = result.values.sum();
+      finite = finite && is_finite(sum);
+      result.sum = static_cast<double>(sum);
+    };
+    const auto now = values_of(batch_.log_probabilities, i, b, b.buffers[0]);
+    b.log_probability = now.data();
     const bool off_policy = batch_.behavior_log_probabilities.given();
-    if (batch_.reference_log_probabilities.given()) {
-      const auto reference = values_of(batch_.reference_log_probabilities, i, b, buffers[1]);
-      b.delta = now - reference;
-      sum += reference;
-    }
-    if (off_policy) {
-      const auto behavior = values_of(batch_.behavior_log_probabilities, i, b, buffers[2]);
-      b.log_ratio = now - behavior;
-      sum += behavior;
-    }
-    if (batch_.sampler_log_probabilities.given()) {
-      const auto sampler = values_of(batch_.sampler_log_probabilities, i, b, buffers[3]);
-      b.correction = (off_policy ? values_of(batch_.behavior_log_probabilities, i, b, buffers[2]) : now) - sampler;
-      sum += sampler;
-    }
-    if (!is_finite(sum.sum())) check_finite(i, b);
+    const auto behavior =
+        off_policy ? values_of(batch_.behavior_log_probabilities, i, b, b.buffers[1]) : view(now.data());
+    if (off_policy) difference(now, behavior, b.log_ratio);
+    if (batch_.reference_log_probabilities.given())
+      difference(now, values_of(batch_.reference_log_probabilities, i, b, b.buffers[2]), b.delta);
+    else if (!off_policy)
+      finite = is_finite(now.sum());
+    if (batch_.sampler_log_probabilities.given())
+      difference(behavior, values_of(batch_.sampler_log_probabilities, i, b, b.buffers[3]), b.correction);
+    if (!finite) check_finite(i, b);
   }
 
   /// The block's part of a view, in place; or in the buffer, with 0 where a token does not count, whatever stands there.
@@ -175,68 +183,70 @@ class token_reader {
   const token_batch<S, Mask>& batch_;
 };
 
-/// The terms of the loss of a block's tokens: the derivative by each log-probability, and over the tokens that count
-/// the sums of the terms, of ρ, and of those that clipping holds.
+/// In place of a surrogate or of a KL loss: there is none.
 struct nothing {};
 
+/// The terms of the loss of a block's tokens: the derivative by each log-probability, and over the tokens that count
+/// the sums of the terms, of ρ, and of those that clipping holds.
 template <real_scalar S>
 struct block_terms {
   using values = token_values<S>;
   const token_block<S>& block;
-  values slope;
   double loss = 0, ratio = 0, clipped_low = 0, clipped_high = 0;
+  values slopes;
 
-  /// Every token begins with the slope of its whole response.
-  block_terms(const token_block<S>& b, S slope_of_response) : block(b), slope(values::Constant(slope_of_response)) {}
+  explicit block_terms(const token_block<S>& b) : block(b) {}
 
-  /// Adds the terms of a surrogate, and of a KL loss of tokens, off-policy weighted by ρ; or of one of them, for the
-  /// other of which there is `nothing`. One advantage for all, or one for each token.
+  /// The terms of a surrogate, and of a KL loss of tokens, off-policy weighted by ρ; or of one of them, for the other of
+  /// which there is `nothing`. One advantage for all, or one for each token.
   template <class Mask, class F, class Advantage, class KL>
   void add(const token_batch<S, Mask>& batch, const F& f, const Advantage& advantage, const KL& kl) {
-    values losses, slopes, ratios, ends, kept_ratio, kept_delta;
-    if (batch.behavior_log_probabilities.given())
-      kept_ratio = kept_exponents<S>(block.log_ratio, static_cast<S>(per_log_2));
-    if constexpr (std::same_as<KL, k3_token_loss>)
-      kept_delta = kept_exponents<S>(block.delta, static_cast<S>(-per_log_2));
+    values losses, ratios, ends, kept_ratio, kept_delta;
     const auto run = [&](auto off_policy) {
-      each<decltype(off_policy)::value>(term_of(f, advantage), kl, block.log_probability.data(), block.log_ratio.data(),
-                                        kept_ratio.data(), block.delta.data(), kept_delta.data(), losses.data(),
+      each<decltype(off_policy)::value>(term_of(f, advantage), kl, block.log_probability, block.log_ratio.values.data(),
+                                        kept_ratio.data(), block.delta.values.data(), kept_delta.data(), losses.data(),
                                         slopes.data(), ratios.data(), ends.data());
     };
-    if (batch.behavior_log_probabilities.given())
+    if constexpr (std::same_as<KL, k3_token_loss>) kept_delta = kept_exponents<S>(block.delta.values, -per_log_2);
+    if (batch.behavior_log_probabilities.given()) {
+      kept_ratio = kept_exponents<S>(block.log_ratio.values, per_log_2);
       run(std::true_type{});
-    else
+    } else {
       run(std::false_type{});
+    }
     if (batch.sampler_log_probabilities.given()) {
       values importance;
-      weigh(block.correction.data(), kept_exponents<S>(block.correction, static_cast<S>(per_log_2)).data(),
+      weigh(block.correction.values.data(), kept_exponents<S>(block.correction.values, per_log_2).data(),
             static_cast<S>(batch.sampler_weight_cap), importance.data());
       losses *= importance;
       slopes *= importance;
     }
-    slope += slopes;
-    loss += sum(losses);
+    loss = sum(losses);
     if constexpr (!std::same_as<F, nothing>) {
-      ratio += sum(ratios);
-      const double held = sum(ends.abs()), balance = sum(ends);
-      clipped_low += (held - balance) / 2;
-      clipped_high += (held + balance) / 2;
+      ratio = sum(ratios);
+      const double held = sum(ends);
+      clipped_high = std::floor(held / high_end);
+      clipped_low = held - high_end * clipped_high;
     }
   }
 
-  /// The derivative by each log-probability of the batch's loss, in which the response weighs that much.
-  void write(S* gradient, S weight_of_response) const {
+  /// The derivative by each log-probability of the batch's loss, in which the response weighs that much, and has a slope
+  /// of its own.
+  void write(S* gradient, S slope_of_response, S weight_of_response) const {
     Eigen::Map<values> whole(gradient);
     if (block.tokens == 64)
-      whole = weight_of_response * slope;
+      whole = weight_of_response * (slopes + slope_of_response);
     else
-      Eigen::Map<array<S>>(gradient, block.size) = (weight_of_response * slope * block.counts).head(block.size);
+      Eigen::Map<array<S>>(gradient, block.size) =
+          (weight_of_response * (slopes + slope_of_response) * block.counts).head(block.size);
   }
 
  private:
+  /// What a token adds that is held at the high end, where one at the low end adds 1: so that both are summed at once.
+  static constexpr S high_end = 128;
+
   /// Over the tokens that count.
-  template <class E>
-  double sum(const E& terms) const {
+  double sum(const values& terms) const {
     return static_cast<double>(block.tokens == 64 ? terms.sum() : (terms * block.counts).sum());
   }
 
@@ -259,7 +269,7 @@ struct block_terms {
         if constexpr (requires { f.at(S{}); })
           return f.at(A)(log_probability, r);
         else
-          return f(log_probability, block.log_ratio[j], A);
+          return f(log_probability, block.log_ratio.values[j], A);
       };
     }
   }
@@ -275,7 +285,7 @@ struct block_terms {
       if constexpr (OffPolicy) rho = exponential(log_ratio[j], kept_ratio[j]);
       const surrogate_term<S> term = term_of(j, log_probability[j], rho);
       ratios[j] = term.ratio;
-      ends[j] = term.clipped;
+      ends[j] = term.clipped * ((high_end - 1) / 2 + term.clipped * ((high_end + 1) / 2));
       S loss = term.loss, by_log_probability = term.slope;
       if constexpr (!std::same_as<KL, nothing>) {
         value_and_slope<S> estimate;
