@@ -65,20 +65,15 @@ struct exponential {
   S operator()(S u) const {
     check(u);
     const detail::exponential_of<S> phi(t);
-    const bool far = !phi.fits || detail::highest_bit<S>(detail::out_of_unit_interval(u));
+    if (phi.fits && !detail::highest_bit<S>(detail::out_of_unit_interval(u))) return phi(u);
     const double lowest = -static_cast<double>(std::numeric_limits<S>::max());
-    return far ? phi.sign * std::exp(static_cast<S>(std::max(t, lowest)) * u) : phi(u);
+    const S e = std::exp(static_cast<S>(std::max(t, lowest)) * u);
+    return t > 0 ? e : -e;
   }
 
   template <int N, real_scalar S>
-  bool many(const S* __restrict u, S* __restrict result) const {
-    const detail::exponential_of<S> phi(t);
-    if (!phi.fits) return false;
-    detail::bits_of<S> out = 0;
-    for (int i = 0; i < N; ++i) out |= detail::out_of_unit_interval(u[i]);
-    if (detail::highest_bit<S>(out)) return false;
-    for (int i = 0; i < N; ++i) result[i] = phi(u[i]);
-    return true;
+  bool many(const S* u, S* result) const {
+    return detail::apply_to_many<N>(detail::exponential_of<S>(t), u, result);
   }
 };
 
@@ -98,12 +93,22 @@ struct normalized_exponential {
   template <real_scalar S>
   S operator()(S u) const {
     check(u);
+    const detail::normalized_exponential_of<S> phi(t);
+    if (phi.fits && !detail::highest_bit<S>(detail::out_of_unit_interval(u))) return std::min(phi(u), S{1});
     constexpr double largest = static_cast<double>(std::numeric_limits<S>::max());
     const S s = static_cast<S>(std::clamp(t, -largest, largest));
     if (s * s < std::numeric_limits<S>::epsilon())
       return u * (1 + s * (u - 1) / 2);  // the series; its next term is below s²/12
     if (s < 0) return std::expm1(s * u) / std::expm1(s);
     return std::exp(s * (u - 1)) * (std::expm1(-s * u) / std::expm1(-s));
+  }
+
+  template <int N, real_scalar S>
+  bool many(const S* u, S* result) const {
+    if (!detail::apply_to_many<N>(detail::normalized_exponential_of<S>(t), u, result)) return false;
+    Eigen::Map<Eigen::Array<S, N, 1>> values(result);
+    values = values.min(S{1});
+    return true;
   }
 };
 

@@ -4,6 +4,7 @@
 
 #include <infalign/core.hpp>
 
+#include <algorithm>
 #include <cmath>
 
 /// The exponential as a few additions and multiplications with no branch and no call, so that a loop over it is
@@ -41,10 +42,14 @@ struct power_of_two {
   S scale, fraction, curve;
 
   /// Of z + rest, where `rest` is what rounding left out of z.
-  [[gnu::always_inline]] explicit constexpr power_of_two(S z, S rest = 0) {
+  [[gnu::always_inline]] constexpr power_of_two(S z, S rest) : power_of_two(z) {
+    fraction += rest;
+    curve = curve_of_power(fraction);
+  }
+  [[gnu::always_inline]] explicit constexpr power_of_two(S z) {
     constexpr int bias = exponent_bias<S>;
     const auto exponent = static_cast<std::int32_t>(z + (static_cast<S>(bias) + S{0.5}));  // n + bias, at least 0
-    fraction = (z - static_cast<S>(exponent - bias)) + rest;
+    fraction = z - static_cast<S>(exponent - bias);
     curve = curve_of_power(fraction);
     scale = std::bit_cast<S>(static_cast<bits_of<S>>(exponent) << (std::numeric_limits<S>::digits - 1));
   }
@@ -53,7 +58,7 @@ struct power_of_two {
   [[gnu::always_inline]] constexpr S value() const { return scale * (curve + (1 + fraction * static_cast<S>(log_2))); }
   /// 2^z − 1, within a few ε of itself where z is small too.
   [[gnu::always_inline]] constexpr S minus_one() const {
-    return scale * curve + (scale * (fraction * static_cast<S>(log_2)) + (scale - 1));
+    return scale * (curve + fraction * static_cast<S>(log_2)) + (scale - 1);
   }
   /// 2^z − 1 − z·log 2, likewise.
   [[gnu::always_inline]] constexpr S minus_line(S z) const {
@@ -72,27 +77,64 @@ constexpr bool highest_bit(bits_of<S> bits) noexcept {
   return bits >> (sizeof(S) * 8 - 1) != 0;
 }
 
-/// ±e^{tu} on [0, 1], as 2^{u·t/log 2}; `fits` where |t| leaves it within the range of S.
+/// e^{tu} for u in [0, 1], as 2^{u·t/log 2}; `fits` where |t| leaves it within the range of S.
 template <real_scalar S>
-struct exponential_of {
-  S rate, rest, sign;
+struct rate_of {
+  S rate, rest;
   bool fits;
 
-  explicit exponential_of(double t)
+  explicit rate_of(double t)
       : rate(static_cast<S>(t * per_log_2)),
-        rest(sizeof(S) == 4 ? S{0} : static_cast<S>(std::fma(t, per_log_2, -static_cast<double>(rate)) + t * low_bits)),
-        sign(t > 0 ? S{1} : S{-1}),
+        rest(static_cast<S>(std::fma(t, per_log_2, -static_cast<double>(rate)) + t * low_bits)),
         fits(std::abs(t) <= (sizeof(S) == 4 ? 80 : 700)) {}
 
-  [[gnu::always_inline]] S operator()(S u) const {
+  [[gnu::always_inline]] power_of_two<S> operator()(S u) const {
     if constexpr (sizeof(S) == 4)
-      return sign * power_of_two<S>(rate * u).value();
+      return power_of_two<S>(rate * u);
     else
-      return sign * power_of_two<S>(rate * u, rest * u).value();
+      return power_of_two<S>(rate * u, rest * u);
   }
 
  private:
   static constexpr double low_bits = 2.0355273740931033e-17;  // of 1/log 2, below those of per_log_2
 };
+
+/// ±e^{tu} on [0, 1].
+template <real_scalar S>
+struct exponential_of : rate_of<S> {
+  bits_of<S> sign;
+
+  explicit exponential_of(double t) : rate_of<S>(t), sign(std::bit_cast<bits_of<S>>(t > 0 ? S{0} : -S{0})) {}
+
+  [[gnu::always_inline]] S operator()(S u) const {
+    return std::bit_cast<S>(std::bit_cast<bits_of<S>>(rate_of<S>::operator()(u).value()) ^ sign);
+  }
+};
+
+/// (e^{tu} − 1)/(e^t − 1) on [0, 1], up to rounding above 1; does not `fit` where t is so small that this is 0/0.
+template <real_scalar S>
+struct normalized_exponential_of : rate_of<S> {
+  S whole;
+
+  explicit normalized_exponential_of(double t) : rate_of<S>(t), whole(1) {
+    this->fits = this->fits && std::abs(t) > 1e-6;
+    if (this->fits) whole = rate_of<S>::operator()(1).minus_one();
+  }
+
+  [[gnu::always_inline]] S operator()(S u) const {
+    return rate_of<S>::operator()(u).minus_one() / whole + S{0};  // not −0
+  }
+};
+
+/// result[i] = phi(u[i]) for N numbers. False, and anything there, where phi does not fit or one is not in [0, 1].
+template <int N, class F, real_scalar S>
+bool apply_to_many(const F& phi, const S* __restrict u, S* __restrict result) {
+  if (!phi.fits) return false;
+  bits_of<S> out = 0;
+  for (int i = 0; i < N; ++i) out |= out_of_unit_interval(u[i]);
+  if (highest_bit<S>(out)) return false;
+  for (int i = 0; i < N; ++i) result[i] = phi(u[i]);
+  return true;
+}
 
 }  // namespace infalign::detail
