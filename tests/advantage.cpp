@@ -2,6 +2,7 @@
 #include "catch.hpp"
 
 #include <infalign/advantage.hpp>
+#include <infalign/max_at_n.hpp>
 
 #include <algorithm>
 #include <bit>

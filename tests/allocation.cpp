@@ -114,6 +114,13 @@ TEST_CASE("What needs more than its result keeps it in a workspace: no allocatio
   CHECK(later_allocations_of([&] { advantage_into(v, space, prompt, flat, group_standardized{}); }) == 0);
   CHECK((v == advantage(prompt, flat, group_standardized{})).all());
 
+  CHECK(later_allocations_of([&] { advantage_into(u, space, rewards, max_at_n{.n = 3}); }) == 0);
+  CHECK((u == advantage(rewards, max_at_n{.n = 3})).all());
+  CHECK(later_allocations_of([&] { advantage_into(u, space, rewards, min_at_n{.n = 3}); }) == 0);
+  CHECK((u == advantage(rewards, min_at_n{.n = 3})).all());
+  CHECK(later_allocations_of([&] { advantage_into(v, space, prompt, flat, centered_max_at_n{.n = 3}); }) == 0);
+  CHECK((v == advantage(prompt, flat, centered_max_at_n{.n = 3})).all());
+
   array<double> w;
   CHECK(later_allocations_of([&] { win_rates_into(w, space, rewards, reference, best_of{4}, best_of{4}); }) == 0);
   CHECK((w == win_rates(rewards, reference, best_of{4})).all());

@@ -3,12 +3,11 @@
 #pragma once
 
 #include <infalign/groups.hpp>
+#include <infalign/workspace.hpp>
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <utility>
-#include <vector>
 
 /// Advantages: rewards less what the other responses to the same prompt lead one to expect.
 ///
@@ -22,7 +21,8 @@ namespace infalign {
 ///
 /// Optional members: `smallest_group()`, the M it needs (1 if absent); `static constexpr bool linear = true`, if the
 /// advantages of a sum are the sum of the advantages (a KL term in the reward then passes through it, else it is added
-/// afterwards); `check()`, which refuses its parameters.
+/// afterwards); `check()`, which refuses its parameters; `into(result, rewards, workspace*)`, which writes the
+/// advantages and takes what memory it needs from the workspace, where there is one.
 template <class B>
 concept group_baseline = requires(const B& baseline, Eigen::Map<const array<float>> f,
                                   Eigen::Map<const array<double>> d) {
@@ -126,90 +126,8 @@ struct group_standardized {
   }
 };
 
-namespace detail {
-
-inline void check_credit(const char* function, int n) {
-  if (n < 1) fail(function, "n of at least 1", text(n));
-}
-
-/// Credit that is 0 for the smallest reward and grows, from the p-th to the (p + 1)-th smallest of M, by M·C(p − lag, n
-/// − 1)/C(M, n) times the step in reward: a sum of differences, so that equal rewards have equal credit.
-template <class R>
-array<double> credit(const R& rewards, int n, Eigen::Index lag) {
-  const auto M = rewards.size();
-  std::vector<Eigen::Index> order(static_cast<std::size_t>(M));
-  std::iota(order.begin(), order.end(), Eigen::Index{0});
-  std::sort(order.begin(), order.end(), [&](Eigen::Index a, Eigen::Index b) { return rewards[a] < rewards[b]; });
-
-  array<double> growth = array<double>::Zero(M);  // growth[p] = M·C(p, n − 1)/C(M, n), from n at p = M − 1 downwards
-  growth[M - 1] = n;
-  for (auto p = M - 1; p > 0; --p)
-    growth[p - 1] = growth[p] * static_cast<double>(std::max<Eigen::Index>(p - n + 1, 0)) / static_cast<double>(p);
-  array<double> result = array<double>::Zero(M);
-  for (Eigen::Index p = 1; p < M; ++p) {
-    const auto above = order[static_cast<std::size_t>(p)], below = order[static_cast<std::size_t>(p - 1)];
-    result[above] =
-        result[below] + growth[p - lag] * (static_cast<double>(rewards[above]) - static_cast<double>(rewards[below]));
-  }
-  return result;
-}
-
-}  // namespace detail
-
-/// Credit for the best of n of the M ≥ n responses: the unbiased gradient of E[max of n rewards],
-///
-///     A_i = M/C(M, n) · Σ over sets S of n responses with i of (max R over S − max R over S∖i),   max ∅ = 0.
-///
-/// Not a difference to a mean: A_i ≥ 0 for n ≥ 2, and A_i = R_i for n = 1. With R the win probability against best-of-n
-/// it is the exact on-policy gradient of the best-of-n win rate. Cost: M log M. Throws for n < 1. (The subsets' maxima,
-/// and the subset without i as its baseline: Walder and Karkhanis, "Pass@K policy optimization", arXiv:2505.15201.)
-struct max_at_n {
-  int n;
-  int smallest_group() const { return n; }
-  void check() const { detail::check_credit("max_at_n", n); }
-
-  template <vector_expression R>
-  array<typename R::Scalar> operator()(const R& r) const {
-    check();
-    if (n == 1) return r;
-    return detail::credit(r, n, 0).template cast<typename R::Scalar>();
-  }
-};
-
-/// Credit for the best of n without a baseline of its own, M/C(M, n) · Σ over S with i of max R over S, less its mean
-/// over the group. Of zero mean, as the optimizers of today expect; its gradient is 1 − n/M of that of E[max of n
-/// rewards]. `group_mean` for n = 1. Throws for n < 1.
-struct centered_max_at_n {
-  int n;
-  int smallest_group() const { return std::max(n, 2); }
-  void check() const { detail::check_credit("centered_max_at_n", n); }
-
-  template <vector_expression R>
-  array<typename R::Scalar> operator()(const R& r) const {
-    check();
-    const array<double> credit = detail::credit(r, n, 1);
-    return (credit - credit.mean()).template cast<typename R::Scalar>();
-  }
-};
-
-/// Credit for the worst of n: the unbiased gradient of E[min of n rewards], −(max@n of −R). A_i ≤ 0 for n ≥ 2. As
-/// `max_at_n` otherwise.
-struct min_at_n {
-  int n;
-  int smallest_group() const { return n; }
-  void check() const { detail::check_credit("min_at_n", n); }
-
-  template <vector_expression R>
-  array<typename R::Scalar> operator()(const R& r) const {
-    check();
-    const array<typename R::Scalar> negated = -r;
-    return -max_at_n{n}(negated);
-  }
-};
-
 static_assert(group_baseline<no_baseline> && group_baseline<group_mean> && group_baseline<leave_one_out> &&
               group_baseline<group_standardized>);
-static_assert(group_baseline<max_at_n> && group_baseline<centered_max_at_n> && group_baseline<min_at_n>);
 
 namespace detail {
 
@@ -228,7 +146,8 @@ Eigen::Index smallest_group(const B& baseline) {
 
 /// The advantages of a batch whose groups are known. `mean`: of all scored rewards, for `batch_mean`.
 template <real_scalar S, advantage_baseline B>
-void advantages(const char* function, const S* rewards, S* result, const groups& g, const B& baseline, double mean) {
+void advantages(const char* function, const S* rewards, S* result, const groups& g, const B& baseline, double mean,
+                workspace* space) {
   check_baseline(baseline);
   if constexpr (std::same_as<B, batch_mean>) {
     for (Eigen::Index i = 0; i < g.size(); ++i)
@@ -243,10 +162,14 @@ void advantages(const char* function, const S* rewards, S* result, const groups&
         out.setZero();
         return;
       }
-      const auto& given = baseline(group);
-      check_size(function, "advantages from the baseline, one for each reward of its group", group.size(),
-                 given.size());
-      out = as_column(given);
+      if constexpr (requires { baseline.into(out, group, space); }) {
+        baseline.into(out, group, space);
+      } else {
+        const auto& given = baseline(group);
+        check_size(function, "advantages from the baseline, one for each reward of its group", group.size(),
+                   given.size());
+        out = as_column(given);
+      }
     });
   }
   for (Eigen::Index i = 0; i < g.size(); ++i)
@@ -274,9 +197,26 @@ void check_trainable(const char* function, const S* rewards, Eigen::Index size, 
 
 /// The advantages of a batch whose rewards stand where its advantages will.
 template <real_scalar S, advantage_baseline B>
-void advantages_in_place(S* values, const groups& g, const B& baseline, unscored policy) {
+void advantages_in_place(S* values, const groups& g, const B& baseline, unscored policy, workspace* space) {
   check_trainable("advantage", values, g.size(), g.columns(), policy);
-  advantages("advantage", values, values, g, baseline, scored_mean(values, g.size()));
+  advantages("advantage", values, values, g, baseline, scored_mean(values, g.size()), space);
+}
+
+/// The advantages of P × M rewards and of a flat batch, with memory of the workspace, where there is one.
+template <array_expression R, advantage_baseline B>
+void advantages_into(matrix<typename R::Scalar>& result, workspace* space, const R& rewards, const B& baseline,
+                     unscored policy) {
+  result = as_array(rewards);
+  advantages_in_place(result.data(), groups::rows(result.rows(), result.cols(), space), baseline, policy, space);
+}
+template <prompt_index I, vector_expression R, advantage_baseline B>
+void advantages_into(array<typename R::Scalar>& result, workspace* space, const I& prompt, const R& rewards,
+                     const B& baseline, unscored policy) {
+  check_size("advantage", "prompt indices, one for each reward", rewards.size(),
+             static_cast<Eigen::Index>(prompt.size()));
+  result = as_column(rewards);
+  scratch<Eigen::Index> memory(space, static_cast<Eigen::Index>(groups::memory_for(result.size())));
+  advantages_in_place(result.data(), groups::by(prompt, memory.data(), space), baseline, policy, space);
 }
 
 }  // namespace detail
@@ -285,8 +225,8 @@ void advantages_in_place(S* values, const groups& g, const B& baseline, unscored
 /// for NaN unless it is carried.
 template <array_expression R, advantage_baseline B>
 matrix<typename R::Scalar> advantage(const R& rewards, const B& baseline, unscored policy = unscored::error) {
-  matrix<typename R::Scalar> result = detail::as_array(rewards);
-  detail::advantages_in_place(result.data(), groups::rows(result.rows(), result.cols()), baseline, policy);
+  matrix<typename R::Scalar> result;
+  detail::advantages_into(result, nullptr, rewards, baseline, policy);
   return result;
 }
 
@@ -294,10 +234,8 @@ matrix<typename R::Scalar> advantage(const R& rewards, const B& baseline, unscor
 template <prompt_index I, vector_expression R, advantage_baseline B>
 array<typename R::Scalar> advantage(const I& prompt, const R& rewards, const B& baseline,
                                     unscored policy = unscored::error) {
-  detail::check_size("advantage", "prompt indices, one for each reward", rewards.size(),
-                     static_cast<Eigen::Index>(prompt.size()));
-  array<typename R::Scalar> result = detail::as_column(rewards);
-  detail::advantages_in_place(result.data(), groups::by(prompt), baseline, policy);
+  array<typename R::Scalar> result;
+  detail::advantages_into(result, nullptr, prompt, rewards, baseline, policy);
   return result;
 }
 
@@ -305,17 +243,12 @@ array<typename R::Scalar> advantage(const I& prompt, const R& rewards, const B& 
 template <array_expression R, advantage_baseline B>
 void advantage_into(matrix<typename R::Scalar>& result, workspace& space, const R& rewards, const B& baseline,
                     unscored policy = unscored::error) {
-  result = detail::as_array(rewards);
-  detail::advantages_in_place(result.data(), groups::rows(result.rows(), result.cols(), &space), baseline, policy);
+  detail::advantages_into(result, &space, rewards, baseline, policy);
 }
 template <prompt_index I, vector_expression R, advantage_baseline B>
 void advantage_into(array<typename R::Scalar>& result, workspace& space, const I& prompt, const R& rewards,
                     const B& baseline, unscored policy = unscored::error) {
-  detail::check_size("advantage", "prompt indices, one for each reward", rewards.size(),
-                     static_cast<Eigen::Index>(prompt.size()));
-  result = detail::as_column(rewards);
-  detail::scratch<Eigen::Index> memory(&space, static_cast<Eigen::Index>(groups::memory_for(result.size())));
-  detail::advantages_in_place(result.data(), groups::by(prompt, memory.data(), &space), baseline, policy);
+  detail::advantages_into(result, &space, prompt, rewards, baseline, policy);
 }
 
 }  // namespace infalign

@@ -129,7 +129,7 @@ template <real_scalar S>
 void count_lanes(const S* row, Eigen::Index K, const S* rewards, lane_counts<S>& result) {
   for (int j = 0; j < lanes<S>; ++j) {
     const auto [below, tied] = count_one(row, K, rewards[j]);
-    result.below[j] = static_cast<bits_of<S> >(below), result.at_most[j] = static_cast<bits_of<S> >(below + tied);
+    result.below[j] = static_cast<bits_of<S>>(below), result.at_most[j] = static_cast<bits_of<S>>(below + tied);
   }
 }
 #endif
@@ -141,10 +141,10 @@ inline constexpr Eigen::Index rows_ahead = 16;
 /// Asks for a row that will be counted in soon: for its first 2 KiB, after which processors see for themselves what is
 /// being read. Always inlined: a call that does nothing else is dropped by compilers.
 template <real_scalar S>
-[[gnu::always_inline]] inline void prefetch([[maybe_unused]] const S* row, [[maybe_unused]] Eigen::Index K) {
+[[gnu::always_inline]] inline void prefetch([[maybe_unused]] Eigen::Map<const array<S>> row) {
 #if defined(__GNUC__)
   constexpr Eigen::Index line = 64 / sizeof(S);
-  for (Eigen::Index k = 0; k < std::min(K, 32 * line); k += line) __builtin_prefetch(row + k);
+  for (Eigen::Index k = 0; k < std::min(row.size(), 32 * line); k += line) __builtin_prefetch(row.data() + k);
 #endif
 }
 
@@ -303,10 +303,7 @@ void count_rows(const char* function, const T& reference, Rewards& rewards, unsc
   const double row_size = rewards.rows() > 0 ? static_cast<double>(table.row(0).size()) : 0;
   const double work = order == calls::any ? 0.1 * row_size * static_cast<double>(rewards.size()) : 0;
   for_each_row(rewards.rows(), work, [&](Eigen::Index p) {
-    if (p + rows_ahead < rewards.rows()) {
-      const auto ahead = table.row(p + rows_ahead);
-      prefetch(ahead.data(), ahead.size());
-    }
+    prefetch<typename T::Scalar>(table.row(std::min(p + rows_ahead, rewards.rows() - 1)));
     const auto row = table.row(p);
     const auto scored = count_scored(function, "reference", row.data(), row.size(), p, policy);
     auto* const of_prompt = row_of(p);
@@ -332,10 +329,7 @@ void count_flat(const char* function, const T& reference, const I& prompt, Rewar
   for_each_piece(rewards.size(), work, [&](Eigen::Index begin, Eigen::Index stop) {
     for (Eigen::Index first = begin, end = begin; first < stop; first = end) {
       while (end < stop && index(end) == index(first)) ++end;
-      if (end + rows_ahead < stop) {
-        const auto ahead = table.row(static_cast<Eigen::Index>(index(end + rows_ahead)));
-        prefetch(ahead.data(), ahead.size());
-      }
+      prefetch<typename T::Scalar>(table.row(static_cast<Eigen::Index>(index(std::min(end + rows_ahead, stop - 1)))));
       const auto p = static_cast<Eigen::Index>(index(first));
       auto* const run = rewards.data() + first;
       if (std::all_of(run, rewards.data() + end, [](auto r) { return is_nan(r); })) continue;

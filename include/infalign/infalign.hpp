@@ -13,6 +13,7 @@
 #include <infalign/groups.hpp>
 #include <infalign/kl.hpp>
 #include <infalign/kl_controller.hpp>
+#include <infalign/max_at_n.hpp>
 #include <infalign/numerics.hpp>
 #include <infalign/optimal_transform.hpp>
 #include <infalign/parallel.hpp>

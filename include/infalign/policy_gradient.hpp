@@ -5,6 +5,7 @@
 #include <infalign/advantage.hpp>
 #include <infalign/aggregation.hpp>
 #include <infalign/kl.hpp>
+#include <infalign/max_at_n.hpp>
 #include <infalign/parallel.hpp>
 #include <infalign/step_result.hpp>
 #include <infalign/surrogate.hpp>
@@ -177,7 +178,7 @@ class policy_gradient {
     const batch_size size{sums_of_all[0], sums_of_all[1]};
     const double mean_reward = size.sequences > 0 ? sums_of_all[2] / size.sequences : 0;
     detail::advantages(name, advantages.data(), advantages.data(), g, baseline_,
-                       size.sequences > 0 ? sums_of_all[3] / size.sequences : 0);
+                       size.sequences > 0 ? sums_of_all[3] / size.sequences : 0, space);
 
     // What advantages spread around: their mean, where no baseline has made it small.
     const double centre =

@@ -8,7 +8,7 @@
 #include <cstddef>
 #include <deque>
 #include <functional>
-#include <ranges>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -22,8 +22,10 @@ namespace detail {
 
 /// Anything with strings one after another: a `std::vector<std::string>`, a list of `std::string_view`.
 template <class R>
-concept string_range =
-    std::ranges::input_range<const R> && std::convertible_to<std::ranges::range_reference_t<const R>, std::string_view>;
+concept string_range = requires(const R& range) {
+  { *std::begin(range) } -> std::convertible_to<std::string_view>;
+  { std::begin(range) != std::end(range) } -> std::convertible_to<bool>;
+};
 
 /// A string on one line, in quotes, without its middle where it is long: prompts begin alike more often than they end
 /// alike. UTF-8 is not cut within a character.

@@ -5,7 +5,6 @@
 #include <infalign/core.hpp>
 
 #include <cstddef>
-#include <memory>
 #include <new>
 
 /// Memory that a training loop keeps from call to call.
@@ -75,7 +74,7 @@ class scratch {
       }
     }
     data_ = static_cast<T*>(memory);
-    std::uninitialized_value_construct_n(data_, n);
+    for (Eigen::Index i = 0; i < n; ++i) ::new (static_cast<void*>(data_ + i)) T();
   }
   scratch(const scratch&) = delete;
   scratch& operator=(const scratch&) = delete;
