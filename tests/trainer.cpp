@@ -139,6 +139,38 @@ TEST_CASE(
   fs::remove_all(folder);
 }
 
+TEST_CASE("an adapted model says what it said until it learns, learns a small part, and can be moved back") {
+  auto reference = model_of(10), policy = model_of(10);
+  const auto prompts = some_prompts(), responses = sample(reference, prompts, 2, response_length);
+  const auto before = log_probabilities(reference, prompts, responses);
+  reference->adapt(2);
+  policy->adapt(2);
+  move_weights(policy, reference, 0);
+  CHECK(log_probabilities(policy, prompts, responses).equal(before));
+
+  std::vector<Tensor> learnt;
+  for (const auto& parameter : policy->named_parameters()) {
+    const bool correction = parameter.key().ends_with(".down") || parameter.key().ends_with(".up");
+    CHECK(parameter.value().requires_grad() == (correction || parameter.value().dim() == 1));
+    if (parameter.value().requires_grad()) learnt.push_back(parameter.value());
+  }
+  torch::optim::Adam optimizer(learnt, 1e-2);
+  for (int step = 0; step < 20; ++step) {
+    optimizer.zero_grad();
+    (-log_probabilities(policy, prompts, responses).sum()).backward();
+    optimizer.step();
+  }
+  const auto gained = [&] { return (log_probabilities(policy, prompts, responses) - before).sum().item<float>(); };
+  const auto all = gained();
+  move_weights(policy, reference, 0.5);
+  const auto half = gained();
+  move_weights(policy, reference, 0);
+  CHECK(all > 1);
+  CHECK(half > 0);
+  CHECK(half < all);
+  CHECK(log_probabilities(policy, prompts, responses).equal(before));
+}
+
 TEST_CASE("a stage that is stopped goes on to the same numbers") {
   const fs::path folder = fs::temp_directory_path() / ("infalign_resume_" + std::to_string(getpid()));
   fs::create_directories(folder);
@@ -146,16 +178,13 @@ TEST_CASE("a stage that is stopped goes on to the same numbers") {
   const auto run = [&](const std::string& file, int64_t stop_at) {
     auto model = model_of(9);
     std::vector<double> numbers{0};
-    train(
-        {"a stage", folder / file, 12, 1e-2}, *model, numbers,
-        [&](int64_t step, std::vector<double>& saved) {
-          const auto loss = log_probabilities(model, prompts, sample(model, prompts, 2, response_length)).mean();
-          loss.backward();
-          saved[0] += loss.item<double>();
-          if (step == stop_at) stop_requested = 1;
-          return std::string();
-        },
-        [](int64_t) {});
+    train({"a stage", folder / file, 12, 1e-2}, *model, numbers, [&](int64_t step, std::vector<double>& saved) {
+      const auto loss = log_probabilities(model, prompts, sample(model, prompts, 2, response_length)).mean();
+      loss.backward();
+      saved[0] += loss.item<double>();
+      if (step == stop_at) stop_requested = 1;
+      return std::string();
+    });
     return std::pair{model, numbers};
   };
   const auto [whole, expected] = run("whole.pt", -1);

@@ -50,13 +50,10 @@ int64_t count_lines(const fs::path& file) {
   return std::count(std::istreambuf_iterator<char>(in), {}, '\n');
 }
 
-/// When the policy of an alignment run is measured: at these steps, and when it has been brought to the KL budget.
-const std::string at_budget = "budget";
-std::vector<std::string> measured_at(int64_t steps) {
-  return {std::to_string(steps / 8), std::to_string(steps / 3), std::to_string(steps), at_budget};
+/// The KL that the policy of an alignment run is brought to, and measured at. The last is what it was trained for.
+std::vector<double> budgets(double kl) {
+  return {kl / 4, kl / 2, kl};
 }
-
-const auto nothing = [](int64_t) {};
 
 class run {
  public:
@@ -93,14 +90,11 @@ class run {
     reference_->to(device);
     reference_->train();
     std::vector<double> numbers;
-    train(
-        {"supervised", in("supervised.pt"), o_.supervised_steps, 2e-3}, *reference_, numbers,
-        [&](int64_t, auto&) {
-          const auto loss = loss_of(text.index_select(0, random_rows(text.size(0), 32)));
-          loss.backward();
-          return "loss " + std::to_string(loss.item<double>());
-        },
-        nothing);
+    train({"supervised", in("supervised.pt"), o_.supervised_steps, 2e-3}, *reference_, numbers, [&](int64_t, auto&) {
+      const auto loss = loss_of(text.index_select(0, random_rows(text.size(0), 32)));
+      loss.backward();
+      return "loss " + std::to_string(loss.item<double>());
+    });
     reference_->eval();
     const torch::NoGradGuard no_gradient;
     const auto held_out = torch::cat({read_tokens(in("held_out.turns.prompts.npy"), prompt_length),
@@ -131,17 +125,14 @@ class run {
     move_weights(reward_->trunk, reference_, 0);  // what the supervised model knows is where it begins
     reward_->train();
     std::vector<double> numbers;
-    train(
-        {"reward model", in("reward.pt"), o_.reward_steps, 5e-4}, *reward_, numbers,
-        [&](int64_t, auto&) {
-          const auto rows = random_rows(training.chosen.size(0), 32);
-          const comparisons some{training.prompts.index_select(0, rows), training.chosen.index_select(0, rows),
-                                 training.rejected.index_select(0, rows)};
-          const auto loss = -torch::log_sigmoid(difference(some)).mean();
-          loss.backward();
-          return "loss " + std::to_string(loss.item<double>());
-        },
-        nothing);
+    train({"reward model", in("reward.pt"), o_.reward_steps, 5e-4}, *reward_, numbers, [&](int64_t, auto&) {
+      const auto rows = random_rows(training.chosen.size(0), 32);
+      const comparisons some{training.prompts.index_select(0, rows), training.chosen.index_select(0, rows),
+                             training.rejected.index_select(0, rows)};
+      const auto loss = -torch::log_sigmoid(difference(some)).mean();
+      loss.backward();
+      return "loss " + std::to_string(loss.item<double>());
+    });
     reward_->eval();
     score_ = [this](const Tensor& prompts, const Tensor& responses) { return reward_->forward(prompts, responses); };
     const torch::NoGradGuard no_gradient;
@@ -176,7 +167,7 @@ class run {
     if (stop_requested) throw interrupted();
   }
 
-  /// Policy gradient on one reward, with the KL held at its budget by the KL weight; measured on the way.
+  /// Policy gradient on one reward, with the KL held at its budget by the KL weight; then the policy is measured.
   void align(const goal& aim, std::uint64_t seed) {
     const auto name = aim.name + "." + std::to_string(seed);
     torch::manual_seed(4);
@@ -185,19 +176,6 @@ class run {
     policy->adapt(o_.rank);
     policy->eval();  // without dropout: the policy that is sampled is the one that is trained
     move_weights(policy, reference_, 0);
-    const auto measure_as = [&](const std::string& when) {
-      const auto prefix = "measured." + name + "." + when;
-      if (fs::exists(in(prefix + ".rewards.npy"))) return;
-      torch::manual_seed(5);
-      const auto m = measure(policy, &reference_, score_, held_out_, 32);
-      infalign::write_npy(in(prefix + ".now.npy"), m.log_probabilities);
-      infalign::write_npy(in(prefix + ".before.npy"), m.reference_log_probabilities);
-      infalign::write_npy(in(prefix + ".rewards.npy"), m.rewards);
-    };
-    const auto look = [&](int64_t step) {
-      const auto when = measured_at(o_.steps);
-      if (std::count(when.begin(), when.end(), std::to_string(step)) > 0) measure_as(std::to_string(step));
-    };
     infalign::adaptive_kl_per_sequence control{.beta = aim.beta, .target = o_.kl, .horizon = 2000};
     const auto work = [&](int64_t, std::vector<double>& numbers) {
       const auto chosen = random_rows(prompts_.size(0), o_.prompts), cpu = chosen.cpu();
@@ -211,21 +189,30 @@ class run {
              std::to_string(control.beta);
     };
     std::vector<double> numbers{control.beta};
-    train({name, in("policy." + name + ".pt"), o_.steps, o_.learning_rate}, *policy, numbers, work, look);
-    if (!fs::exists(in("measured." + name + "." + at_budget + ".rewards.npy"))) bring_to_budget(policy);
-    measure_as(at_budget);
+    train({name, in("policy." + name + ".pt"), o_.steps, o_.learning_rate}, *policy, numbers, work);
+    const auto all = budgets(o_.kl);
+    for (auto kl = all.rbegin(); kl != all.rend(); ++kl) {
+      const auto prefix = measured_prefix(o_.folder, aim.name, seed, *kl);
+      if (fs::exists(prefix + "rewards.npy")) continue;
+      bring_to(*kl, policy);
+      torch::manual_seed(5);
+      const auto m = measure(policy, &reference_, score_, held_out_, 32);
+      infalign::write_npy(prefix + "now.npy", m.log_probabilities);
+      infalign::write_npy(prefix + "before.npy", m.reference_log_probabilities);
+      infalign::write_npy(prefix + "rewards.npy", m.rewards);
+    }
   }
 
-  /// Moves a policy along the straight line of weights from the reference through it, to where its KL on prompts that it
-  /// was trained on is the budget: so that policies are compared at one KL, whatever the controller left. The KL grows
-  /// about as the square of the distance.
-  void bring_to_budget(gpt& policy) {
+  /// Moves a policy along the line of weights from the reference through it, to where its KL on prompts that it was
+  /// trained on is this: so that policies are compared at one KL, whatever the controller left. The KL grows about as
+  /// the square of the distance.
+  void bring_to(double kl, gpt& policy) {
     const auto prompts = prompts_.slice(0, 0, 256);
     for (int round = 0; round < 3; ++round) {
       torch::manual_seed(6);
       const auto m = measure(policy, &reference_, score_, prompts, 8);
-      const double kl = infalign::kl_divergence(m.log_probabilities, m.reference_log_probabilities).mean;
-      move_weights(policy, reference_, std::sqrt(o_.kl / std::max(kl, 0.01 * o_.kl)));
+      const double now = infalign::kl_divergence(m.log_probabilities, m.reference_log_probabilities).mean;
+      move_weights(policy, reference_, std::sqrt(kl / std::max(now, 0.01 * kl)));
     }
   }
 
@@ -265,7 +252,7 @@ int main(int count, char** arguments) {
 #endif
   try {
     if (!o.report_only) run(o).everything();
-    report(o.folder, o.seeds, measured_at(o.steps), o.kl);
+    report(o.folder, o.seeds, budgets(o.kl));
   } catch (const interrupted& stop) {
     std::cerr << '\n' << stop.what() << '\n';
     return 130;

@@ -20,16 +20,23 @@ struct results {
   array<double> kl, single, best, worst;
 };
 
-/// The results of each seed's run, measured when it was. Empty where one has not come so far.
+/// How the files begin that hold what a run came to at this KL.
+inline std::string measured_prefix(const fs::path& folder, const std::string& goal, std::uint64_t seed, double kl) {
+  char budget[32];
+  std::snprintf(budget, sizeof budget, "%g", kl);
+  return (folder / ("measured." + goal + "." + std::to_string(seed) + ".kl_" + budget + ".")).string();
+}
+
+/// The results of each seed's run at this KL. Empty where one has not come so far.
 inline std::vector<results> results_at(const fs::path& folder, const std::string& goal,
-                                       const std::vector<std::uint64_t>& seeds, const std::string& when) {
+                                       const std::vector<std::uint64_t>& seeds, double kl) {
   using namespace infalign;
   const npy_table<float> reference(folder / "held_out.reference.npy");
   std::vector<results> all;
   for (const auto seed : seeds) {
-    const auto prefix = (folder / ("measured." + goal + "." + std::to_string(seed) + "." + when)).string();
-    if (!fs::exists(prefix + ".rewards.npy")) return {};
-    const npy_table<float> rewards(prefix + ".rewards.npy"), now(prefix + ".now.npy"), before(prefix + ".before.npy");
+    const auto prefix = measured_prefix(folder, goal, seed, kl);
+    if (!fs::exists(prefix + "rewards.npy")) return {};
+    const npy_table<float> rewards(prefix + "rewards.npy"), now(prefix + "now.npy"), before(prefix + "before.npy");
     results r{array<double>(rewards.rows()), win_rates(rewards, reference, plain_sampling{}),
               win_rates(rewards, reference, best_of{4}), win_rates(rewards, reference, worst_of{4})};
     for (Eigen::Index p = 0; p < rewards.rows(); ++p)
@@ -56,15 +63,15 @@ inline std::string with_error(const array<double>& values) {
   return text;
 }
 
-/// Prints the table: each goal at the end of its runs, and what each run came to; then, on the same prompts, how far the
+/// Prints the table: each goal at this KL, and what each run came to; then, on the same prompts, how far the
 /// transformed rewards are ahead of the others where they are meant to be.
 inline void print_table(const fs::path& folder, const std::vector<std::string>& names,
-                        const std::vector<std::uint64_t>& seeds, const std::string& when) {
+                        const std::vector<std::uint64_t>& seeds, double kl) {
   std::printf("\nheld-out prompts, mean over %zu runs, with 95 %% intervals over prompts\n%-12s %-18s %-18s %-18s %s\n",
               seeds.size(), "trained on", "KL (nats)", "one sample", "best-of-4", "worst-of-4");
   std::map<std::string, results> last;
   for (const auto& name : names) {
-    const auto runs = results_at(folder, name, seeds, when);
+    const auto runs = results_at(folder, name, seeds, kl);
     const auto& r = last[name] = mean_of(runs);
     std::printf("%-12s %-18s %-18s %-18s %-18s", name.c_str(), with_error(r.kl).c_str(), with_error(r.single).c_str(),
                 with_error(r.best).c_str(), with_error(r.worst).c_str());
@@ -75,29 +82,30 @@ inline void print_table(const fs::path& folder, const std::vector<std::string>& 
   const auto compare = [&]<class T>(const std::string& name, array<double> results::*member, const T& procedure) {
     if (last.count(name) == 0) return;
     const auto& r = last[name];
-    const double kl = r.kl.mean();
+    const double spent = r.kl.mean();
     std::printf("\nused with %s, ahead on the same prompts\n", name.c_str());
     for (const std::string other : {"raw", "z-score", "calibrated"})
       if (last.count(other) > 0)
         std::printf("  of %-12s %s\n", other.c_str(), with_error(r.*member - last[other].*member).c_str());
     std::printf(
-        "  theory, at the same KL of %.3f, for a policy free to take any shape: calibrated %.4f, optimum %.4f\n", kl,
-        tilted_policy(identity{}, at_kl{kl}).win_rate(procedure), optimal_transform(procedure, at_kl{kl}).win_rate);
+        "  theory, at the same KL of %.3f, for a policy free to take any shape: calibrated %.4f, optimum %.4f\n", spent,
+        tilted_policy(identity{}, at_kl{spent}).win_rate(procedure),
+        optimal_transform(procedure, at_kl{spent}).win_rate);
   };
   compare("best-of-4", &results::best, best_of{4});
   compare("worst-of-4", &results::worst, worst_of{4});
 }
 
-/// Writes report.csv: for each goal and each step measured, KL and win rates with the ends of their intervals; and the
+/// Writes report.csv: for each goal and each KL measured at, KL and win rates with the ends of their intervals; and the
 /// curves of theory.
 inline void write_csv(const fs::path& folder, const std::vector<std::string>& names,
-                      const std::vector<std::uint64_t>& seeds, const std::vector<std::string>& measured_at) {
+                      const std::vector<std::uint64_t>& seeds, const std::vector<double>& budgets) {
   using namespace infalign;
   std::ofstream csv(folder / "report.csv");
   csv << "curve,panel,kl,win_rate,low,high\n";
   for (const auto& name : names)
-    for (const auto& when : measured_at) {
-      const auto all = results_at(folder, name, seeds, when);
+    for (const double budget : budgets) {
+      const auto all = results_at(folder, name, seeds, budget);
       if (all.empty()) continue;
       const auto r = mean_of(all);
       for (const auto& [panel, values] :
@@ -124,10 +132,10 @@ inline void draw(const fs::path& folder, const std::vector<std::string>& names, 
   if (std::system("command -v gnuplot >/dev/null 2>&1") != 0) return;
   const auto csv = (folder / "report.csv").string(), picture = (folder / "report.png").string();
   std::ofstream plot(folder / "report.gnuplot");
-  plot << "set terminal pngcairo size 1300,600 font 'sans,13'\nset output '" << picture
+  plot << "set terminal pngcairo size 1300,700 font 'sans,13'\nset output '" << picture
        << "'\nset datafile separator ','\n"
-       << "set multiplot layout 1,2\nset grid lc rgb '#cccccc'\nset key bottom right\nset xrange [0:" << 1.5 * kl
-       << "]\n"
+       << "set multiplot layout 1,2\nset grid lc rgb '#cccccc'\nset xrange [0:" << 1.5 * kl << "]\n"
+       << "set key below horizontal maxcols 3\n"
        << "set xlabel 'KL to the reference (nats per response)'\nset ylabel 'win rate against the reference, held-out "
           "prompts'\n";
   const std::vector<std::string> styles{"pt 6 lc rgb '#000000' dt 3", "pt 4 lc rgb '#777777' dt 4",
@@ -150,15 +158,16 @@ inline void draw(const fs::path& folder, const std::vector<std::string>& names, 
     std::printf("\nwrote %s and %s\n", csv.c_str(), picture.c_str());
 }
 
-/// The whole report, of the runs with these seeds that are there, measured at these steps; the last is where they ended.
+/// The whole report, of the runs with these seeds that are there, at each KL that they were measured at; the table is of
+/// the last.
 inline void report(const fs::path& folder, const std::vector<std::uint64_t>& seeds,
-                   const std::vector<std::string>& measured_at, double kl) {
+                   const std::vector<double>& budgets) {
   std::vector<std::string> names;
-  for (const auto& aim : goals(infalign::npy_table<float>(folder / "held_out.reference.npy"), kl))
-    if (!results_at(folder, aim.name, seeds, measured_at.back()).empty()) names.push_back(aim.name);
-  print_table(folder, names, seeds, measured_at.back());
-  write_csv(folder, names, seeds, measured_at);
-  draw(folder, names, kl);
+  for (const auto& aim : goals(infalign::npy_table<float>(folder / "held_out.reference.npy"), budgets.back()))
+    if (!results_at(folder, aim.name, seeds, budgets.back()).empty()) names.push_back(aim.name);
+  print_table(folder, names, seeds, budgets.back());
+  write_csv(folder, names, seeds, budgets);
+  draw(folder, names, budgets.back());
 }
 
 }  // namespace trainer

@@ -102,17 +102,15 @@ struct stage {
 };
 
 /// Calls work(step, numbers) for each step that the stage's file does not hold yet; `work` leaves gradients behind and
-/// says how it goes; before it, and after the last step, `look(step)` may look at the model. `numbers` are state of the
-/// work's own that is saved too. The random numbers of a step depend on the stage and the step alone, so that a stop in
+/// says how it goes. `numbers` are state of the work's own that is saved too. The random numbers of a step depend on the stage and the step alone, so that a stop in
 /// between changes nothing. Saves every two minutes, at the end, and when it is stopped.
-template <class Work, class Look>
-void train(const stage& s, torch::nn::Module& model, std::vector<double>& numbers, const Work& work, const Look& look) {
+template <class Work>
+void train(const stage& s, torch::nn::Module& model, std::vector<double>& numbers, const Work& work) {
   torch::optim::Adam optimizer(model.parameters(), torch::optim::AdamOptions(s.learning_rate).betas({0.9, 0.98}));
   int64_t step = 0;
   load(s.file, model, &optimizer, step, numbers);
   progress line(s.name, s.steps, step);
   auto saved = std::chrono::steady_clock::now();
-  look(step);
   while (step < s.steps) {
     const double warm = std::min(1.0, static_cast<double>(step + 1) / 20);
     const double left = 1 - static_cast<double>(step) / static_cast<double>(s.steps);
@@ -128,7 +126,6 @@ void train(const stage& s, torch::nn::Module& model, std::vector<double>& number
       saved = now;
     }
     if (stop_requested) throw interrupted();
-    look(step);
   }
 }
 

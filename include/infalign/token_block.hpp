@@ -201,15 +201,20 @@ struct block_terms {
   /// which there is `nothing`. One advantage for all, or one for each token.
   template <class Mask, class F, class Advantage, class KL>
   void add(const token_batch<S, Mask>& batch, const F& f, const Advantage& advantage, const KL& kl) {
-    values losses, ratios, ends, kept_ratio, kept_delta;
+    values losses, ratios, ends, kept[2];
+    const S *kept_ratio = block.log_ratio.values.data(), *kept_delta = block.delta.values.data();
     const auto run = [&](auto off_policy) {
       each<decltype(off_policy)::value>(term_of(f, advantage), kl, block.log_probability, block.log_ratio.values.data(),
-                                        kept_ratio.data(), block.delta.values.data(), kept_delta.data(), losses.data(),
-                                        slopes.data(), ratios.data(), ends.data());
+                                        kept_ratio, block.delta.values.data(), kept_delta, losses.data(), slopes.data(),
+                                        ratios.data(), ends.data());
     };
-    if constexpr (std::same_as<KL, k3_token_loss>) kept_delta = kept_exponents<S>(block.delta.values, -per_log_2);
+    if constexpr (std::same_as<KL, k3_token_loss>) {
+      kept[0] = kept_exponents<S>(block.delta.values, -per_log_2);
+      kept_delta = kept[0].data();
+    }
     if (batch.behavior_log_probabilities.given()) {
-      kept_ratio = kept_exponents<S>(block.log_ratio.values, per_log_2);
+      kept[1] = kept_exponents<S>(block.log_ratio.values, per_log_2);
+      kept_ratio = kept[1].data();
       run(std::true_type{});
     } else {
       run(std::false_type{});
