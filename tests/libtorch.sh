@@ -4,7 +4,7 @@ prepare=$1 align=$2
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 "$prepare" "$folder" >/dev/null
-options=(--supervised-steps 300 --reward-steps 120 --references 32 --steps 60 --learning-rate 2e-4 --seeds 1 --goals raw best-of-4 worst-of-4)
+options=(--supervised-steps 250 --reward-steps 120 --references 32 --steps 60 --prompts 8 --seeds 1 --goals raw best-of-4 worst-of-4)
 
 # Ctrl-C saves and stops; the same command goes on.
 status=0

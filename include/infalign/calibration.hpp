@@ -74,6 +74,31 @@ static_assert(rank_functor<mid_rank> && rank_functor<strict_rank> && rank_functo
 
 // Calibration.
 
+namespace detail {
+
+/// The rank of each of `lanes` rewards among `count`; `own` of its ties are the reward itself. Not inlined, and counted
+/// in the lanes' own integers, so that compilers vectorise the loop.
+template <real_scalar S, class Rank>
+[[gnu::noinline]] void rank_lanes(const Rank& rank, const lane_counts<S>& c, int own, Eigen::Index count,
+                                  S* __restrict ranks) {
+  for (int j = 0; j < lanes<S>; ++j)
+    ranks[j] = static_cast<S>(rank(c.below[j], c.at_most[j] - c.below[j] - own, count));
+}
+
+/// Writes the ranks of n rewards that were counted together. A NaN stays.
+template <real_scalar S, class Rank>
+void write_ranks(const Rank& rank, const lane_counts<S>& c, int n, int own, Eigen::Index count, const S* rewards,
+                 S* result) {
+  S ranks[lanes<S>];
+  if (n == lanes<S>)
+    rank_lanes(rank, c, own, count, ranks);
+  else
+    for (int j = 0; j < n; ++j) ranks[j] = static_cast<S>(rank(c[j].below, c[j].tied - own, count));
+  for (int j = 0; j < n; ++j) result[j] = is_nan(rewards[j]) ? rewards[j] : ranks[j];
+}
+
+}  // namespace detail
+
 /// `calibrate` into the caller's buffer, P × M or B: nothing is allocated. `result` may be the rewards themselves. When
 /// it throws, the buffer holds anything.
 template <reference_rewards T, array_expression R, rank_functor Rank = mid_rank>

@@ -21,6 +21,7 @@
 #include <infalign/procedure.hpp>
 #include <infalign/prompt_keys.hpp>
 #include <infalign/reference.hpp>
+#include <infalign/row_counts.hpp>
 #include <infalign/shaping.hpp>
 #include <infalign/step_result.hpp>
 #include <infalign/surrogate.hpp>
