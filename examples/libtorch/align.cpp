@@ -194,24 +194,22 @@ class run {
     for (auto kl = all.rbegin(); kl != all.rend(); ++kl) {
       const auto prefix = measured_prefix(o_.folder, aim.name, seed, *kl);
       if (fs::exists(prefix + "rewards.npy")) continue;
-      bring_to(*kl, policy);
-      torch::manual_seed(5);
-      const auto m = measure(policy, &reference_, score_, held_out_, 32);
+      const auto m = measure_at(*kl, policy);
       infalign::write_npy(prefix + "now.npy", m.log_probabilities);
       infalign::write_npy(prefix + "before.npy", m.reference_log_probabilities);
       infalign::write_npy(prefix + "rewards.npy", m.rewards);
     }
   }
 
-  /// Moves a policy along the line of weights from the reference through it, to where its KL on prompts that it was
-  /// trained on is this: so that policies are compared at one KL, whatever the controller left. The KL grows about as
-  /// the square of the distance.
-  void bring_to(double kl, gpt& policy) {
-    const auto prompts = prompts_.slice(0, 0, 256);
-    for (int round = 0; round < 3; ++round) {
-      torch::manual_seed(6);
-      const auto m = measure(policy, &reference_, score_, prompts, 8);
+  /// Measures a policy where its KL on the held-out prompts is this, to 1 %: so that policies are compared at one KL,
+  /// whatever the controller left. It is moved there along the line of weights from the reference through it, on which
+  /// the KL grows about as the square of the distance.
+  measured measure_at(double kl, gpt& policy) {
+    for (int round = 0;; ++round) {
+      torch::manual_seed(5);
+      auto m = measure(policy, &reference_, score_, held_out_, 32);
       const double now = infalign::kl_divergence(m.log_probabilities, m.reference_log_probabilities).mean;
+      if (std::abs(now - kl) < 0.01 * kl || round == 5) return m;
       move_weights(policy, reference_, std::sqrt(kl / std::max(now, 0.01 * kl)));
     }
   }

@@ -132,10 +132,10 @@ inline void draw(const fs::path& folder, const std::vector<std::string>& names, 
   if (std::system("command -v gnuplot >/dev/null 2>&1") != 0) return;
   const auto csv = (folder / "report.csv").string(), picture = (folder / "report.png").string();
   std::ofstream plot(folder / "report.gnuplot");
-  plot << "set terminal pngcairo size 1300,700 font 'sans,13'\nset output '" << picture
-       << "'\nset datafile separator ','\n"
-       << "set multiplot layout 1,2\nset grid lc rgb '#cccccc'\nset xrange [0:" << 1.5 * kl << "]\n"
-       << "set key below horizontal maxcols 3\n"
+  plot << "set terminal pngcairo size 1300,600 font 'sans,13'\nset output '" << picture
+       << "'\nset datafile separator ','\nset datafile missing NaN\n"
+       << "set multiplot layout 1,2\nset grid lc rgb '#cccccc'\nset key bottom right\nset xrange [0:" << 1.2 * kl
+       << "]\nset yrange [0.4:1]\n"
        << "set xlabel 'KL to the reference (nats per response)'\nset ylabel 'win rate against the reference, held-out "
           "prompts'\n";
   const std::vector<std::string> styles{"pt 6 lc rgb '#000000' dt 3", "pt 4 lc rgb '#777777' dt 4",
