@@ -190,6 +190,24 @@ TEMPLATE_TEST_CASE("-ffast-math: infinities rank as the largest and the smallest
         }) == "transform: expected a finite value of the transform, got -inf for 0 at index 1");
 }
 
+TEMPLATE_TEST_CASE("-ffast-math: the exponentials keep their sign and their accuracy, one by one and many at a time",
+                   "", float, double) {
+  using S = TestType;
+  const array<S> u = array<S>::LinSpaced(200, 0, 1);
+  for (const double t : {1e-5, -1e-3, 0.02, -0.3, 0.3, 3., -9.7, 12.6}) {
+    CAPTURE(t);
+    const array<S> plain = transform(u, exponential{t}), normal = transform(u, normalized_exponential{t});
+    for (Eigen::Index i = 0; i < u.size(); ++i) {
+      const double x = static_cast<double>(u[i]), sign = t > 0 ? 1 : -1;
+      const double rounding = (100 + 10 * std::abs(t)) * static_cast<double>(std::numeric_limits<S>::epsilon());
+      CHECK(plain[i] == near(sign * std::exp(t * x), rounding * std::exp(t * x)));
+      CHECK(exponential{t}(u[i]) == near(sign * std::exp(t * x), rounding * std::exp(t * x)));
+      const double expected = std::expm1(t * x) / std::expm1(t);  // a small one may lose digits, none that 1 has
+      CHECK(normal[i] == near(expected, rounding));
+    }
+  }
+}
+
 TEST_CASE("-ffast-math: parameters that are no numbers are refused") {
   double none;
   put_nan(none);

@@ -196,3 +196,42 @@ TEST_CASE("A ratio above e^20 goes on as a straight line in the step too") {
   CHECK(out.gradient(0, 0) == near(e20 / 2, 1e-6));
   CHECK(out.gradient(0, 1) == near(0.5, 1e-15));
 }
+
+// torch.finfo.min, which trainers put where a token is forbidden.
+TEMPLATE_TEST_CASE("The lowest log-probability there is has ratio 0, and poisons nothing", "", float, double) {
+  using S = TestType;
+  matrix<S> now = matrix<S>::Constant(2, 70, -1), old = now, lowest = now;
+  lowest(0, 66) = std::numeric_limits<S>::lowest();
+  const matrix<S> rewards{{1, 0}};
+  const auto check = [&](const auto& step, const token_batch<S>& batch) {
+    const auto out = step(batch, rewards);
+    CHECK(std::isfinite(out.loss));
+    CHECK(out.gradient.isFinite().all());
+    CHECK(out.gradient(0, 66) == 0);
+    CHECK(out.gradient(0, 65) != 0);
+  };
+  const token_batch<S> off_policy{.log_probabilities = lowest, .behavior_log_probabilities = old};
+  check(policy_gradient{no_kl{}, no_baseline{}, ppo_clip{}}, off_policy);
+  check(policy_gradient{no_kl{}, no_baseline{}, cispo{}}, off_policy);
+  check(policy_gradient{no_kl{}, no_baseline{}, ppo_clip{}},
+        {.log_probabilities = now, .behavior_log_probabilities = lowest, .sampler_log_probabilities = old});
+}
+
+namespace {
+/// A KL loss of a user's own, which knows only doubles.
+struct own_k2 {
+  double beta;
+  static constexpr kl_place place = kl_place::token_loss;
+  static value_and_slope<double> estimate(double delta) { return {delta * delta / 2, delta}; }
+};
+}  // namespace
+
+TEST_CASE("A KL loss of a user's own in double serves a batch of floats") {
+  const matrix<float> now = matrix<float>::Random(2, 70) - 2, reference = now + 0.1f * matrix<float>::Random(2, 70);
+  const matrix<float> rewards{{1, 0}};
+  const token_batch<float> batch{.log_probabilities = now, .reference_log_probabilities = reference};
+  const auto own = policy_gradient{own_k2{0.5}, leave_one_out{}}(batch, rewards);
+  const auto ours = policy_gradient{k2_token_loss{0.5}, leave_one_out{}}(batch, rewards);
+  CHECK(own.loss == near(ours.loss, 1e-5));
+  CHECK((own.gradient - ours.gradient).abs().maxCoeff() < 1e-6f);
+}

@@ -62,7 +62,6 @@ class run {
   void everything() {
     supervise();
     learn_reward();
-    reference_->adapt(o_.rank);  // by 0: so that policies can be moved to it and away from it
     sample_references();
     const auto aims = goals(infalign::npy_table<float>(table_), o_.kl);
     for (const auto seed : o_.seeds)
@@ -194,6 +193,8 @@ class run {
     for (auto kl = all.rbegin(); kl != all.rend(); ++kl) {
       const auto prefix = measured_prefix(o_.folder, aim.name, seed, *kl);
       if (fs::exists(prefix + "rewards.npy")) continue;
+      int64_t step = 0;
+      load(in("policy." + name + ".pt"), *policy, nullptr, step, numbers);  // always from where the training ended
       const auto m = measure_at(*kl, policy);
       infalign::write_npy(prefix + "now.npy", m.log_probabilities);
       infalign::write_npy(prefix + "before.npy", m.reference_log_probabilities);
@@ -201,8 +202,8 @@ class run {
     }
   }
 
-  /// Measures a policy where its KL on the held-out prompts is this, to 1 %: so that policies are compared at one KL,
-  /// whatever the controller left. It is moved there along the line of weights from the reference through it, on which
+  /// Measures a policy where its KL on the held-out prompts is this, to 1 % if six rounds get there: so that policies are
+  /// compared at one KL, whatever the controller left. It is moved there along the line of weights from the reference through it, on which
   /// the KL grows about as the square of the distance.
   measured measure_at(double kl, gpt& policy) {
     for (int round = 0;; ++round) {

@@ -147,11 +147,16 @@ struct gpt_impl : torch::nn::Module {
 };
 TORCH_MODULE_IMPL(gpt, gpt_impl);
 
-/// Moves a model's weights to share·its own + (1 − share)·another's of the same size: to the other's own for 0.
+/// Moves a model's weights to share·its own + (1 − share)·another's of the same size: to the other's own for 0. Of a
+/// correction, which is its own and begins at 0, that is share·up.
 inline void move_weights(gpt& model, gpt& from, double share) {
   const torch::NoGradGuard no_gradient;
   const auto known = from->named_parameters();
-  for (auto& parameter : model->named_parameters()) parameter.value().lerp_(known[parameter.key()], 1 - share);
+  for (auto& parameter : model->named_parameters())
+    if (const Tensor* const same = known.find(parameter.key()))
+      parameter.value().lerp_(*same, 1 - share);
+    else if (parameter.key().ends_with(".up"))
+      parameter.value().mul_(share);
 }
 
 /// What a model makes of each response before its first token, and after each of its tokens: B × (T + 1) × width, with

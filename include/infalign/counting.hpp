@@ -48,9 +48,11 @@ void count_rows(const char* function, const T& reference, Rewards& rewards, unsc
   if (rewards.rows() != table.rows())
     fail(function, text(table.rows(), " rows of rewards, one for each row of the reference"), text(rewards.rows()));
   const auto row_of = [&](Eigen::Index p) { return rewards.data() + p * rewards.outerStride(); };
-  for (Eigen::Index p = 0; p < rewards.rows() && policy == unscored::error; ++p)
-    for (Eigen::Index m = 0; m < rewards.cols(); ++m)
-      if (is_nan(row_of(p)[m])) fail(function, "rewards that are numbers", text("NaN", at(p, m)));
+  const bool packed = rewards.outerStride() == rewards.cols();
+  if (policy == unscored::error && !(packed && has_finite_sum(rewards.data(), rewards.size())))
+    for (Eigen::Index p = 0; p < rewards.rows(); ++p)
+      for (Eigen::Index m = 0; m < rewards.cols(); ++m)
+        if (is_nan(row_of(p)[m])) fail(function, "rewards that are numbers", text("NaN", at(p, m)));
   // About how many nanoseconds; threads are not woken for none.
   const double row_size = rewards.rows() > 0 ? static_cast<double>(table.row(0).size()) : 0;
   const double work = order == calls::any ? 0.1 * row_size * static_cast<double>(rewards.size()) : 0;
@@ -76,7 +78,8 @@ void count_flat(const char* function, const T& reference, const I& prompt, Rewar
   for (Eigen::Index i = 0; i < rewards.size(); ++i)
     if (std::cmp_less(index(i), 0) || std::cmp_greater_equal(index(i), table.rows()))
       fail(function, text("prompt indices from 0 to ", table.rows() - 1), text(index(i), at(i)));
-  check_scored(function, rewards.data(), rewards.size(), 0, policy);
+  if (!has_finite_sum(rewards.data(), rewards.size()))
+    check_scored(function, rewards.data(), rewards.size(), 0, policy);
   const double work = order == calls::any ? 10 * static_cast<double>(rewards.size()) : 0;
   for_each_piece(rewards.size(), work, [&](Eigen::Index begin, Eigen::Index stop) {
     for (Eigen::Index first = begin, end = begin; first < stop; first = end) {

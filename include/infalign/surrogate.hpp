@@ -21,7 +21,8 @@ enum class ratio_of { nothing, token, sequence, sequence_geometric_mean };
 /// clipping holds it: −1 at the low end, +1 at the high, else 0.
 template <real_scalar S>
 struct surrogate_term {
-  S loss, slope, ratio = 1, clipped = 0;
+  S loss, slope, ratio = 1;
+  int clipped = 0;
 };
 
 /// A surrogate: a function of (log π_θ, log ρ, advantage), both of what `ratio` names, to a `surrogate_term`; of a token
@@ -40,6 +41,13 @@ inline void check_clip(const char* function, double low, double high) {
   if (!is_finite(low) || low < 0 || low > 1) fail(function, "low in [0, 1]", text(low));
   if (!is_finite(high) || high < 0) fail(function, "high finite and at least 0", text(high));
 }
+
+/// A `surrogate_term` whose numbers are all of one size, so that compilers can work on many at once.
+template <real_scalar S>
+struct vector_term {
+  S loss, slope, ratio = 1, clipped = 0;
+  operator surrogate_term<S>() const { return {loss, slope, ratio, static_cast<int>(clipped)}; }  // NOLINT: the same
+};
 
 /// 1 for true and 0 for false, in a way that compilers vectorise at -O2: of floats a choice may become a branch, of
 /// doubles bits are not compared many at once.
@@ -77,7 +85,7 @@ struct reinforce {
   }
   template <real_scalar S>
   static auto at(S advantage) {
-    return [advantage](S log_probability, value_and_slope<S>) -> surrogate_term<S> {
+    return [advantage](S log_probability, value_and_slope<S>) -> detail::vector_term<S> {
       return {.loss = -advantage * log_probability, .slope = -advantage};
     };
   }
@@ -113,7 +121,7 @@ struct clipped_surrogate {
     const S floor = advantage < 0 ? static_cast<S>(1 - low) : S{0};
     S ceiling = advantage > 0 ? static_cast<S>(1 + high) : none;
     if (advantage < 0 && dual > 0) ceiling = static_cast<S>(dual);
-    return [=](S, value_and_slope<S> rho) -> surrogate_term<S> {
+    return [=](S, value_and_slope<S> rho) -> detail::vector_term<S> {
       const detail::kept_ratio<S> held(rho.value, floor, ceiling);
       return {.loss = -held.value * advantage,
               .slope = -(rho.slope * held.inside) * advantage,
@@ -148,7 +156,7 @@ struct cispo {
   template <real_scalar S>
   auto at(S advantage) const {
     const S least = static_cast<S>(1 - low), most = static_cast<S>(1 + high);
-    return [=](S log_probability, value_and_slope<S> rho) -> surrogate_term<S> {
+    return [=](S log_probability, value_and_slope<S> rho) -> detail::vector_term<S> {
       const detail::kept_ratio<S> weight(rho.value, least, most);
       return {.loss = -weight.value * advantage * log_probability,
               .slope = -weight.value * advantage,

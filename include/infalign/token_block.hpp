@@ -16,18 +16,23 @@ namespace infalign::detail {
 template <real_scalar S>
 using token_values = Eigen::Array<S, 64, 1>;
 
-/// z = x/log 2 kept where 2^z is a number: from what gives 0 up to x = 20. By itself, because compilers make branches of
-/// it in a longer loop.
+/// z = x/log 2 kept where 2^z is a number: from what gives 0 up to x = 20. By themselves, because compilers make branches
+/// of these in a longer loop.
 template <real_scalar S>
-token_values<S> kept_exponents(const token_values<S>& x, double per_log) {
-  return (x * static_cast<S>(per_log)).min(static_cast<S>(20 * per_log_2)).max(static_cast<S>(-exponent_bias<S>));
+token_values<S> kept_below(const token_values<S>& x, double per_log) {
+  return (x * static_cast<S>(per_log)).max(static_cast<S>(-exponent_bias<S>));
+}
+template <real_scalar S>
+token_values<S> kept_above(const token_values<S>& z) {
+  return z.min(static_cast<S>(20 * per_log_2));
 }
 
-/// e^x and its derivative, as `capped_exp`, from z kept: beyond, along the straight line.
+/// e^x and its derivative, as `capped_exp`, from z = x/log 2 kept below, and kept above too: beyond, along the straight
+/// line.
 template <real_scalar S>
-[[gnu::always_inline]] inline value_and_slope<S> exponential(S x, S kept) {
+[[gnu::always_inline]] inline value_and_slope<S> exponential(S z, S kept) {
   const S slope = power_of_two<S>(kept).value();
-  return {slope * (1 + static_cast<S>(log_2) * (x * static_cast<S>(per_log_2) - kept)), slope};
+  return {slope * (1 + static_cast<S>(log_2) * (z - kept)), slope};
 }
 
 /// k3 and its derivative by δ, from −δ/log 2 kept: beyond, along the straight line.
@@ -74,7 +79,7 @@ class token_reader {
     return static_cast<double>(sum);
   }
 
-  /// Calls f(block) for the blocks of response i that have a token that counts. Throws for a mask of other than 0 and
+  /// Calls f(block) for each block of response i. Throws for a mask of other than 0 and
   /// 1, and for a log-probability that is not finite where it is 1.
   template <class F>
   void for_each_block(Eigen::Index i, const F& f) const {
@@ -201,28 +206,31 @@ struct block_terms {
   /// which there is `nothing`. One advantage for all, or one for each token.
   template <class Mask, class F, class Advantage, class KL>
   void add(const token_batch<S, Mask>& batch, const F& f, const Advantage& advantage, const KL& kl) {
-    values losses, ratios, ends, kept[2];
-    const S *kept_ratio = block.log_ratio.values.data(), *kept_delta = block.delta.values.data();
+    values losses, ratios, ends, kept[3];
+    const S *exponent = block.log_ratio.values.data(), *kept_exponent = exponent;
+    const S* kept_delta = block.delta.values.data();
     const auto run = [&](auto off_policy) {
-      each<decltype(off_policy)::value>(term_of(f, advantage), kl, block.log_probability, block.log_ratio.values.data(),
-                                        kept_ratio, block.delta.values.data(), kept_delta, losses.data(), slopes.data(),
+      each<decltype(off_policy)::value>(term_of(f, advantage), kl, block.log_probability, exponent, kept_exponent,
+                                        block.delta.values.data(), kept_delta, losses.data(), slopes.data(),
                                         ratios.data(), ends.data());
     };
     if constexpr (std::same_as<KL, k3_token_loss>) {
-      kept[0] = kept_exponents<S>(block.delta.values, -per_log_2);
+      kept[0] = kept_above<S>(kept_below<S>(block.delta.values, -per_log_2));
       kept_delta = kept[0].data();
     }
     if (batch.behavior_log_probabilities.given()) {
-      kept[1] = kept_exponents<S>(block.log_ratio.values, per_log_2);
-      kept_ratio = kept[1].data();
+      kept[1] = kept_below<S>(block.log_ratio.values, per_log_2);
+      kept[2] = kept_above<S>(kept[1]);
+      exponent = kept[1].data();
+      kept_exponent = kept[2].data();
       run(std::true_type{});
     } else {
       run(std::false_type{});
     }
     if (batch.sampler_log_probabilities.given()) {
       values importance;
-      weigh(block.correction.values.data(), kept_exponents<S>(block.correction.values, per_log_2).data(),
-            static_cast<S>(batch.sampler_weight_cap), importance.data());
+      kept[0] = kept_below<S>(block.correction.values, per_log_2);
+      weigh(kept[0].data(), kept_above<S>(kept[0]).data(), static_cast<S>(batch.sampler_weight_cap), importance.data());
       losses *= importance;
       slopes *= importance;
     }
@@ -260,7 +268,7 @@ struct block_terms {
   auto term_of(const F& f, const Advantage& advantage) const {
     using rho = value_and_slope<S>;
     if constexpr (std::same_as<F, nothing>) {
-      return [](int, S, rho) -> surrogate_term<S> { return {0, 0}; };
+      return [](int, S, rho) -> vector_term<S> { return {0, 0}; };
     } else if constexpr (requires { f.at(S{}); } && std::same_as<Advantage, S>) {
       return [at = f.at(advantage)](int, S log_probability, rho r) { return at(log_probability, r); };
     } else {
@@ -281,23 +289,25 @@ struct block_terms {
 
   // Apart, so that the compiler knows that nothing is written where it reads.
   template <bool OffPolicy, class Term, class KL>
-  static void each(const Term& term_of, const KL& kl, const S* __restrict log_probability,
-                   const S* __restrict log_ratio, const S* __restrict kept_ratio, const S* __restrict delta,
-                   const S* __restrict kept_delta, S* __restrict losses, S* __restrict slopes, S* __restrict ratios,
-                   S* __restrict ends) {
+  static void each(const Term& term_of, const KL& kl, const S* __restrict log_probability, const S* __restrict exponent,
+                   const S* __restrict kept_exponent, const S* __restrict delta, const S* __restrict kept_delta,
+                   S* __restrict losses, S* __restrict slopes, S* __restrict ratios, S* __restrict ends) {
     for (int j = 0; j < 64; ++j) {
       value_and_slope<S> rho{1, 1};
-      if constexpr (OffPolicy) rho = exponential(log_ratio[j], kept_ratio[j]);
-      const surrogate_term<S> term = term_of(j, log_probability[j], rho);
+      if constexpr (OffPolicy) rho = exponential(exponent[j], kept_exponent[j]);
+      const auto term = term_of(j, log_probability[j], rho);
       ratios[j] = term.ratio;
-      ends[j] = term.clipped * ((high_end - 1) / 2 + term.clipped * ((high_end + 1) / 2));
+      const S end = static_cast<S>(term.clipped);
+      ends[j] = end * ((high_end - 1) / 2 + end * ((high_end + 1) / 2));
       S loss = term.loss, by_log_probability = term.slope;
       if constexpr (!std::same_as<KL, nothing>) {
         value_and_slope<S> estimate;
-        if constexpr (std::same_as<KL, k3_token_loss>)
+        if constexpr (std::same_as<KL, k3_token_loss>) {
           estimate = k3(delta[j], kept_delta[j]);
-        else
-          estimate = kl.estimate(delta[j]);
+        } else {
+          const auto given = kl.estimate(delta[j]);  // of a user's own, perhaps in double
+          estimate = {static_cast<S>(given.value), static_cast<S>(given.slope)};
+        }
         const S weight = static_cast<S>(kl.beta) * rho.value;
         loss += weight * estimate.value;
         by_log_probability += weight * estimate.slope;
@@ -308,8 +318,8 @@ struct block_terms {
   }
 
   /// min(π_old/π_sampler, cap)
-  static void weigh(const S* __restrict correction, const S* __restrict kept, S cap, S* __restrict importance) {
-    for (int j = 0; j < 64; ++j) importance[j] = std::min(exponential(correction[j], kept[j]).value, cap);
+  static void weigh(const S* __restrict exponent, const S* __restrict kept, S cap, S* __restrict importance) {
+    for (int j = 0; j < 64; ++j) importance[j] = std::min(exponential(exponent[j], kept[j]).value, cap);
   }
 };
 

@@ -58,7 +58,7 @@ struct power_of_two {
   [[gnu::always_inline]] constexpr S value() const { return scale * (curve + (1 + fraction * static_cast<S>(log_2))); }
   /// 2^z − 1, within a few ε of itself where z is small too.
   [[gnu::always_inline]] constexpr S minus_one() const {
-    return scale * (curve + fraction * static_cast<S>(log_2)) + (scale - 1);
+    return scale * curve + (scale * (fraction * static_cast<S>(log_2)) + (scale - 1));
   }
   /// 2^z − 1 − z·log 2, likewise.
   [[gnu::always_inline]] constexpr S minus_line(S z) const {
@@ -104,26 +104,35 @@ template <real_scalar S>
 struct exponential_of : rate_of<S> {
   bits_of<S> sign;
 
-  explicit exponential_of(double t) : rate_of<S>(t), sign(std::bit_cast<bits_of<S>>(t > 0 ? S{0} : -S{0})) {}
+  explicit exponential_of(double t) : rate_of<S>(t), sign(t > 0 ? 0 : bits_of<S>{1} << (sizeof(S) * 8 - 1)) {}
 
   [[gnu::always_inline]] S operator()(S u) const {
     return std::bit_cast<S>(std::bit_cast<bits_of<S>>(rate_of<S>::operator()(u).value()) ^ sign);
   }
 };
 
-/// (e^{tu} − 1)/(e^t − 1) on [0, 1], up to rounding above 1; does not `fit` where t is so small that this is 0/0.
+/// (e^{tu} − 1)/(e^t − 1) on [0, 1], up to rounding above 1; does not `fit` a small t, of which too little would be
+/// left where a compiler takes its terms in another order (-ffast-math).
 template <real_scalar S>
 struct normalized_exponential_of : rate_of<S> {
   S whole;
 
   explicit normalized_exponential_of(double t) : rate_of<S>(t), whole(1) {
-    this->fits = this->fits && std::abs(t) > 1e-6;
-    if (this->fits) whole = rate_of<S>::operator()(1).minus_one();
+    this->fits = this->fits && std::abs(t) > 0.25;
+    if (this->fits) whole = risen(*this);
   }
 
   [[gnu::always_inline]] S operator()(S u) const {
-    return rate_of<S>::operator()(u).minus_one() / whole + S{0};  // not −0
+    return minus_one(rate_of<S>::operator()(u)) / whole + S{0};  // not −0
   }
+
+ private:
+  /// Rounded once where 2^z is small, so that it does not fall.
+  [[gnu::always_inline]] static S minus_one(const power_of_two<S>& p) {
+    return p.scale * (p.curve + p.fraction * static_cast<S>(log_2)) + (p.scale - 1);
+  }
+  /// Not inlined: one number, however a caller's compiler contracts multiplications and additions.
+  [[gnu::noinline]] static S risen(const rate_of<S>& rate) { return minus_one(rate(1)); }
 };
 
 /// result[i] = phi(u[i]) for N numbers. False, and anything there, where phi does not fit or one is not in [0, 1].
