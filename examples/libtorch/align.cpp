@@ -203,8 +203,8 @@ class run {
   }
 
   /// Measures a policy where its KL on the held-out prompts is this, to 1 % if six rounds get there: so that policies are
-  /// compared at one KL, whatever the controller left. It is moved there along the line of weights from the reference through it, on which
-  /// the KL grows about as the square of the distance.
+  /// compared at one KL, whatever the controller left. It is moved there along the line of weights from the reference
+  /// through it, on which the KL grows about as the square of the distance.
   measured measure_at(double kl, gpt& policy) {
     for (int round = 0;; ++round) {
       torch::manual_seed(5);

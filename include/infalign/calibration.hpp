@@ -172,6 +172,23 @@ void leave_one_out_ranks(S* rewards, const groups& g, const Rank& rank, unscored
           });
 }
 
+/// Of P × M rewards and of a flat batch, with memory of the workspace, where there is one.
+template <array_expression R, rank_functor Rank>
+void leave_one_out_into(matrix<typename R::Scalar>& result, workspace* space, const R& rewards, const Rank& rank,
+                        unscored policy) {
+  result = as_array(rewards);
+  leave_one_out_ranks(result.data(), groups::rows(result.rows(), result.cols(), space), rank, policy);
+}
+template <prompt_index I, vector_expression R, rank_functor Rank>
+void leave_one_out_into(array<typename R::Scalar>& result, workspace* space, const I& prompt, const R& rewards,
+                        const Rank& rank, unscored policy) {
+  check_size("calibrate_leave_one_out", "prompt indices, one for each reward", rewards.size(),
+             static_cast<Eigen::Index>(prompt.size()));
+  result = as_column(rewards);
+  scratch<Eigen::Index> memory(space, static_cast<Eigen::Index>(groups::memory_for(result.size())));
+  leave_one_out_ranks(result.data(), groups::by(prompt, memory.data(), space), rank, policy);
+}
+
 }  // namespace detail
 
 /// Calibrates with no reference table: each response is ranked among the other M − 1 to its prompt. Where they are
@@ -182,8 +199,8 @@ void leave_one_out_ranks(S* rewards, const groups& g, const Rank& rank, unscored
 template <array_expression R, rank_functor Rank = mid_rank>
 matrix<typename R::Scalar> calibrate_leave_one_out(const R& rewards, const Rank& rank = {},
                                                    unscored policy = unscored::error) {
-  matrix<typename R::Scalar> result = detail::as_array(rewards);
-  detail::leave_one_out_ranks(result.data(), groups::rows(result.rows(), result.cols()), rank, policy);
+  matrix<typename R::Scalar> result;
+  detail::leave_one_out_into(result, nullptr, rewards, rank, policy);
   return result;
 }
 
@@ -192,10 +209,8 @@ matrix<typename R::Scalar> calibrate_leave_one_out(const R& rewards, const Rank&
 template <prompt_index I, vector_expression R, rank_functor Rank = mid_rank>
 array<typename R::Scalar> calibrate_leave_one_out(const I& prompt, const R& rewards, const Rank& rank = {},
                                                   unscored policy = unscored::error) {
-  detail::check_size("calibrate_leave_one_out", "prompt indices, one for each reward", rewards.size(),
-                     static_cast<Eigen::Index>(prompt.size()));
-  array<typename R::Scalar> result = detail::as_column(rewards);
-  detail::leave_one_out_ranks(result.data(), groups::by(prompt), rank, policy);
+  array<typename R::Scalar> result;
+  detail::leave_one_out_into(result, nullptr, prompt, rewards, rank, policy);
   return result;
 }
 
@@ -204,17 +219,12 @@ array<typename R::Scalar> calibrate_leave_one_out(const I& prompt, const R& rewa
 template <array_expression R, rank_functor Rank = mid_rank>
 void calibrate_leave_one_out_into(matrix<typename R::Scalar>& result, workspace& space, const R& rewards,
                                   const Rank& rank = {}, unscored policy = unscored::error) {
-  result = detail::as_array(rewards);
-  detail::leave_one_out_ranks(result.data(), groups::rows(result.rows(), result.cols(), &space), rank, policy);
+  detail::leave_one_out_into(result, &space, rewards, rank, policy);
 }
 template <prompt_index I, vector_expression R, rank_functor Rank = mid_rank>
 void calibrate_leave_one_out_into(array<typename R::Scalar>& result, workspace& space, const I& prompt,
                                   const R& rewards, const Rank& rank = {}, unscored policy = unscored::error) {
-  detail::check_size("calibrate_leave_one_out", "prompt indices, one for each reward", rewards.size(),
-                     static_cast<Eigen::Index>(prompt.size()));
-  result = detail::as_column(rewards);
-  detail::scratch<Eigen::Index> memory(&space, static_cast<Eigen::Index>(groups::memory_for(result.size())));
-  detail::leave_one_out_ranks(result.data(), groups::by(prompt, memory.data(), &space), rank, policy);
+  detail::leave_one_out_into(result, &space, prompt, rewards, rank, policy);
 }
 
 /// `calibrate` with its reference bound: a functor to call in a training loop, and the first stage of a reward composed

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 /// Counting in one row of reference rewards: how many are below a reward, and how many tie with it.
@@ -24,10 +25,14 @@ struct counts {
 template <real_scalar S>
 inline constexpr int lanes = static_cast<int>(32 / sizeof(S));
 
+/// An integer as wide as a reward.
+template <real_scalar S>
+using counter_of = std::make_signed_t<bits_of<S>>;
+
 /// #{z < r} and #{z ≤ r} for each of them.
 template <real_scalar S>
 struct lane_counts {
-  std::conditional_t<sizeof(S) == 4, std::int32_t, std::int64_t> below[lanes<S>], at_most[lanes<S>];
+  counter_of<S> below[lanes<S>], at_most[lanes<S>];
 
   counts operator[](int j) const { return {below[j], at_most[j] - below[j]}; }
 };
@@ -43,9 +48,14 @@ inline constexpr std::size_t register_bytes = 16;
 template <real_scalar S>
 struct vector_of {
   static constexpr int size = static_cast<int>(register_bytes / sizeof(S));
-  using counter = std::conditional_t<sizeof(S) == 4, std::int32_t, std::int64_t>;
   typedef S numbers __attribute__((vector_size(register_bytes)));
-  typedef counter counters __attribute__((vector_size(register_bytes)));
+  typedef counter_of<S> counters __attribute__((vector_size(register_bytes)));
+
+  [[gnu::always_inline]] static numbers load(const S* from) {
+    numbers result;
+    std::memcpy(&result, from, sizeof result);
+    return result;
+  }
 };
 
 /// A register of rewards, and one each of their counts.
@@ -56,7 +66,7 @@ struct counting_register {
   numbers rewards;
   counters below{}, at_most{};
 
-  explicit counting_register(const S* r) { std::memcpy(&rewards, r, sizeof rewards); }
+  explicit counting_register(const S* r) : rewards(vector_of<S>::load(r)) {}
   void operator()(numbers x) {
     below -= x < rewards;  // true is −1
     at_most -= x <= rewards;
@@ -108,8 +118,7 @@ counts count_one(const S* row, Eigen::Index K, S reward) {
   typename vector::counters below{}, at_most{};
   Eigen::Index k = 0, sum_below = 0, sum_at_most = 0;
   for (; k + vector::size <= K; k += vector::size) {
-    typename vector::numbers x;
-    std::memcpy(&x, row + k, sizeof x);
+    const auto x = vector::load(row + k);
     below -= x < reward;
     at_most -= x <= reward;
   }
@@ -138,7 +147,7 @@ template <real_scalar S>
 void count_lanes(const S* row, Eigen::Index K, const S* rewards, lane_counts<S>& result) {
   for (int j = 0; j < lanes<S>; ++j) {
     const auto [below, tied] = count_one(row, K, rewards[j]);
-    result.below[j] = static_cast<bits_of<S> >(below), result.at_most[j] = static_cast<bits_of<S> >(below + tied);
+    result.below[j] = static_cast<counter_of<S>>(below), result.at_most[j] = static_cast<counter_of<S>>(below + tied);
   }
 }
 #endif
@@ -162,19 +171,14 @@ template <real_scalar S>
   Eigen::Index k = 0;
   S sum = 0;
 #if defined(__GNUC__)
-  using numbers = typename vector_of<S>::numbers;
-  constexpr int size = vector_of<S>::size;
-  const auto load = [row](Eigen::Index from) {
-    numbers x;
-    std::memcpy(&x, row + from, sizeof x);
-    return x;
-  };
-  numbers a{}, b{}, c{}, d{};  // four sums, which wait for each other little
+  using vector = vector_of<S>;
+  constexpr int size = vector::size;
+  typename vector::numbers a{}, b{}, c{}, d{};  // four sums, which wait for each other little
   for (; k + 4 * size <= K; k += 4 * size) {
-    a += load(k);
-    b += load(k + size);
-    c += load(k + 2 * size);
-    d += load(k + 3 * size);
+    a += vector::load(row + k);
+    b += vector::load(row + k + size);
+    c += vector::load(row + k + 2 * size);
+    d += vector::load(row + k + 3 * size);
   }
   a = (a + b) + (c + d);
   for (int j = 0; j < size; ++j) sum += a[j];
@@ -227,7 +231,7 @@ void count_each(const S* row, Eigen::Index K, Eigen::Index scored, const S* rewa
   const auto one_by_one = [&](Eigen::Index i, const S* z, const auto& count) {
     for (; i < size; ++i) {
       const auto [below, tied] = count(z, K, rewards[i]);
-      c.below[0] = static_cast<std::int32_t>(below), c.at_most[0] = static_cast<std::int32_t>(below + tied);
+      c.below[0] = static_cast<counter_of<S>>(below), c.at_most[0] = static_cast<counter_of<S>>(below + tied);
       f(i, 1, c);
     }
   };

@@ -79,8 +79,8 @@ class token_reader {
     return static_cast<double>(sum);
   }
 
-  /// Calls f(block) for each block of response i. Throws for a mask of other than 0 and
-  /// 1, and for a log-probability that is not finite where it is 1.
+  /// Calls f(block) for each block of response i. Throws for a mask of other than 0 and 1, and for a log-probability that
+  /// is not finite where it is 1.
   template <class F>
   void for_each_block(Eigen::Index i, const F& f) const {
     const auto T = batch_.log_probabilities.cols();

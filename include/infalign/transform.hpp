@@ -65,7 +65,7 @@ struct exponential {
   S operator()(S u) const {
     check(u);
     const detail::exponential_of<S> phi(t);
-    if (phi.fits && !detail::highest_bit<S>(detail::out_of_unit_interval(u))) return phi(u);
+    if (phi.takes(u)) return phi(u);
     const double lowest = -static_cast<double>(std::numeric_limits<S>::max());
     const S e = std::exp(static_cast<S>(std::max(t, lowest)) * u);
     return t > 0 ? e : -e;
@@ -94,7 +94,7 @@ struct normalized_exponential {
   S operator()(S u) const {
     check(u);
     const detail::normalized_exponential_of<S> phi(t);
-    if (phi.fits && !detail::highest_bit<S>(detail::out_of_unit_interval(u))) return std::min(phi(u), S{1});
+    if (phi.takes(u)) return std::min(phi(u), S{1});
     constexpr double largest = static_cast<double>(std::numeric_limits<S>::max());
     const S s = static_cast<S>(std::clamp(t, -largest, largest));
     if (s * s < std::numeric_limits<S>::epsilon())

@@ -94,6 +94,8 @@ struct rate_of {
     else
       return power_of_two<S>(rate * u, rest * u);
   }
+  /// Whether u is one of those.
+  bool takes(S u) const { return fits && !highest_bit<S>(out_of_unit_interval(u)); }
 
  private:
   static constexpr double low_bits = 2.0355273740931033e-17;  // of 1/log 2, below those of per_log_2
