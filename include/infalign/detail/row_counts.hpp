@@ -2,7 +2,7 @@
 // Copyright (c) 2026 the infalign authors
 #pragma once
 
-#include <infalign/core.hpp>
+#include <infalign/detail/batch.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -10,10 +10,11 @@
 #include <type_traits>
 #include <utility>
 
-/// Counting in one row of reference rewards: how many are below a reward, and how many tie with it.
+/// \file
+/// Counting in one row of reference rewards: how many are below a reward, and how many are equal to it.
 ///
-/// A count needs no sort: it is a few nanoseconds for a row of 128. Several responses to one prompt are counted
-/// together, each in its own lane of a vector register, so that the row is read once and nothing is summed over lanes.
+/// Counting needs no sort: it takes a few nanoseconds for a row of 128. Several responses to one prompt are counted
+/// together, each in its own lane of a vector register: the row is read once, and nothing is summed across lanes.
 namespace infalign::detail {
 
 /// #{z < r} and #{z = r} in one row of reference rewards.
@@ -21,7 +22,7 @@ struct counts {
   Eigen::Index below = 0, tied = 0;
 };
 
-/// How many rewards are counted together: 8 floats or 4 doubles.
+/// The number of rewards that are counted together: 8 floats or 4 doubles.
 template <real_scalar S>
 inline constexpr int lanes = static_cast<int>(32 / sizeof(S));
 
@@ -29,17 +30,16 @@ inline constexpr int lanes = static_cast<int>(32 / sizeof(S));
 template <real_scalar S>
 using counter_of = std::make_signed_t<bits_of<S>>;
 
-/// #{z < r} and #{z ≤ r} for each of them.
-template <real_scalar S>
+/// #{z < r} and #{z ≤ r} for each of N rewards.
+template <real_scalar S, int N = lanes<S>>
 struct lane_counts {
-  counter_of<S> below[lanes<S>], at_most[lanes<S>];
+  counter_of<S> below[N], at_most[N];
 
   counts operator[](int j) const { return {below[j], at_most[j] - below[j]}; }
 };
 
 #if defined(__GNUC__)
-// The compilers' vector types: they need no flags and no intrinsics, and are as wide as the registers that the flags
-// allow.
+// The compilers' vector types. They need no flags and no intrinsics; their width follows the flags.
 #if defined(__AVX2__)
 inline constexpr std::size_t register_bytes = 32;
 #else
@@ -58,7 +58,7 @@ struct vector_of {
   }
 };
 
-/// A register of rewards, and one each of their counts.
+/// A register of rewards, and registers of their counts.
 template <real_scalar S>
 struct counting_register {
   using numbers = typename vector_of<S>::numbers;
@@ -68,7 +68,7 @@ struct counting_register {
 
   explicit counting_register(const S* r) : rewards(vector_of<S>::load(r)) {}
   void operator()(numbers x) {
-    below -= x < rewards;  // true is −1
+    below -= x < rewards;  // a true lane is −1
     at_most -= x <= rewards;
   }
   void store(lane_counts<S>& result, int first) const {
@@ -77,8 +77,8 @@ struct counting_register {
   }
 };
 
-/// Calls f with each number of a row in all lanes of a register, four times a turn: so that the turn itself costs
-/// little, wherever the linker puts it.
+/// Calls f with a register that has one number of the row in all lanes, for each number. Four calls an iteration, so
+/// that the loop costs little at any code alignment.
 template <real_scalar S, class F>
 [[gnu::always_inline]] inline void for_each_number(const S* row, Eigen::Index K, const F& f) {
   constexpr typename vector_of<S>::numbers zero{};
@@ -92,15 +92,16 @@ template <real_scalar S, class F>
   for (; k < K; ++k) f(row[k] - zero);
 }
 
-/// The counts of `lanes` rewards in one row of numbers. Not inlined, where g++ 12 would keep the counters in memory.
+/// The counts of `lanes` rewards in a row without NaN. Not inlined: g++ 12 would store the counters in memory.
 template <real_scalar S>
-[[gnu::noinline]] void count_lanes(const S* row, Eigen::Index K, const S* rewards, lane_counts<S>& result) {
+[[gnu::noinline]] lane_counts<S> count_lanes(const S* row, Eigen::Index K, const S* rewards) {
+  lane_counts<S> result;
   constexpr int size = vector_of<S>::size;
   using numbers = typename vector_of<S>::numbers;
   counting_register<S> a(rewards);
   if constexpr (size == lanes<S>) {
     for_each_number(row, K, [&](numbers x) { a(x); });
-  } else {  // two registers, by name: compilers keep an array of them in memory
+  } else {  // two variables, because compilers store an array of registers in memory
     counting_register<S> b(rewards + size);
     for_each_number(row, K, [&](numbers x) {
       a(x);
@@ -109,9 +110,10 @@ template <real_scalar S>
     b.store(result, size);
   }
   a.store(result, 0);
+  return result;
 }
 
-/// The counts of one reward in one row of numbers, the row in the lanes.
+/// The counts of one reward in a row without NaN. The numbers of the row are in the lanes.
 template <real_scalar S>
 counts count_one(const S* row, Eigen::Index K, S reward) {
   using vector = vector_of<S>;
@@ -144,18 +146,20 @@ counts count_one(const S* row, Eigen::Index K, S reward) {
 }
 
 template <real_scalar S>
-void count_lanes(const S* row, Eigen::Index K, const S* rewards, lane_counts<S>& result) {
+lane_counts<S> count_lanes(const S* row, Eigen::Index K, const S* rewards) {
+  lane_counts<S> result;
   for (int j = 0; j < lanes<S>; ++j) {
     const auto [below, tied] = count_one(row, K, rewards[j]);
     result.below[j] = static_cast<counter_of<S>>(below), result.at_most[j] = static_cast<counter_of<S>>(below + tied);
   }
+  return result;
 }
 #endif
 
-/// The counts of one reward in a row with unscored rewards. Each is asked, because under -ffast-math a compiler may
-/// take r < z for z ≥ r turned round, which a NaN answers wrongly.
+/// The counts of one reward in a row with NaN. Each number is tested, because under -ffast-math a compiler may replace
+/// r < z by the negation of z ≤ r, which is wrong for NaN.
 template <real_scalar S>
-counts count_scored_of(const S* row, Eigen::Index K, S reward) {
+counts counts_among_scored(const S* row, Eigen::Index K, S reward) {
   counts c;
   for (Eigen::Index k = 0; k < K; ++k) {
     const bool number = !is_nan(row[k]);
@@ -165,7 +169,7 @@ counts count_scored_of(const S* row, Eigen::Index K, S reward) {
   return c;
 }
 
-/// Whether the sum of a row is finite: then there is no NaN in it, and nothing tells so faster.
+/// True if the sum is finite, which proves that the row has no NaN. This is the cheapest such test.
 template <real_scalar S>
 [[gnu::noinline]] bool has_finite_sum(const S* row, Eigen::Index K) {
   Eigen::Index k = 0;
@@ -173,7 +177,7 @@ template <real_scalar S>
 #if defined(__GNUC__)
   using vector = vector_of<S>;
   constexpr int size = vector::size;
-  typename vector::numbers a{}, b{}, c{}, d{};  // four sums, which wait for each other little
+  typename vector::numbers a{}, b{}, c{}, d{};  // four independent sums, to hide the latency of addition
   for (; k + 4 * size <= K; k += 4 * size) {
     a += vector::load(row + k);
     b += vector::load(row + k + size);
@@ -187,70 +191,47 @@ template <real_scalar S>
   return is_finite(sum);
 }
 
-/// How many of K rewards in row p of a table are scored. Throws where one is not, unless NaN is to be left out, and
-/// where none is.
+/// The number of scored rewards in row p of a table.
+///
+/// Errors: if one is NaN, unless NaN is propagated; if none is scored.
 template <real_scalar S>
-[[gnu::noinline]] Eigen::Index count_scored_one_by_one(const char* function, const char* whose, const S* row,
-                                                       Eigen::Index K, Eigen::Index p, unscored policy) {
+[[gnu::noinline]] Eigen::Index count_scored_one_by_one(const caller& call, const char* whose,
+                                                       Eigen::Map<const array<S>> row, Eigen::Index p) {
   Eigen::Index scored = 0;
-  for (Eigen::Index k = 0; k < K; ++k) scored += !is_nan(row[k]);
-  if (scored < K && policy == unscored::error) {
-    Eigen::Index k = 0;
-    while (!is_nan(row[k])) ++k;
-    fail(function, text(whose, " rewards that are numbers"), text("NaN", at(p, k)));
+  for (const S r : row) scored += !is_nan(r);
+  if (scored < row.size() && call.on_unscored == unscored::error) {
+    const auto k = std::find_if(row.begin(), row.end(), is_nan<S>) - row.begin();
+    fail(call.function, concat(whose, " rewards that are numbers"), concat("NaN", position(p, k)));
   }
-  if (scored == 0) fail(function, text("at least one ", whose, " reward for each prompt"), text("none at row ", p));
+  if (scored == 0)
+    fail(call.function, concat("at least one ", whose, " reward for each prompt"), concat("none at row ", p));
   return scored;
 }
 template <real_scalar S>
-Eigen::Index count_scored(const char* function, const char* whose, const S* row, Eigen::Index K, Eigen::Index p,
-                          unscored policy) {
-  if (K > 0 && has_finite_sum(row, K)) return K;
-  return count_scored_one_by_one(function, whose, row, K, p, policy);
+Eigen::Index count_scored(const caller& call, const char* whose, Eigen::Map<const array<S>> row, Eigen::Index p) {
+  if (row.size() > 0 && has_finite_sum(row.data(), row.size())) return row.size();
+  return count_scored_one_by_one(call, whose, row, p);
 }
 
-/// From so many responses to one prompt on, a row of such a size is sorted once and searched for each of them, at most
-/// once and a half (-O3 -march=native) or twice and a half (-O2) as fast at 2,000 responses and K = 4,096. A search
-/// costs some 60 ns for memory that is jumped to and branches that cannot be foreseen, as much as counting among 1,000,
-/// so that smaller rows never gain.
-inline constexpr Eigen::Index sorted_from = 1'024, least_sorted = 3'072, most_sorted = 8'192;
-
-/// The counts of one reward in a sorted row of numbers.
-template <real_scalar S>
-counts count_sorted(const S* row, Eigen::Index K, S reward) {
-  const S* const first = std::lower_bound(row, row + K, reward);
-  return {first - row, std::upper_bound(first, row + K, reward) - first};
-}
-
-/// Calls f(first, n, counts) for the n rewards from `first` on that are counted together, of `size` in all, with their
-/// counts in a row of K of which `scored` are numbers. A NaN's mean nothing. These rewards are not looked at after that,
-/// so f may write there.
+/// Counts `size` rewards in a row of K, of which `scored` are not NaN.
+///
+/// Calls f(first, n, counts) for n rewards at a time that are counted together. The counts of a NaN are unspecified. f
+/// may overwrite its rewards.
 template <real_scalar S, class F>
 void count_each(const S* row, Eigen::Index K, Eigen::Index scored, const S* rewards, Eigen::Index size, const F& f) {
-  lane_counts<S> c;
   const auto one_by_one = [&](Eigen::Index i, const S* z, const auto& count) {
     for (; i < size; ++i) {
       const auto [below, tied] = count(z, K, rewards[i]);
-      c.below[0] = static_cast<counter_of<S>>(below), c.at_most[0] = static_cast<counter_of<S>>(below + tied);
-      f(i, 1, c);
+      f(i, 1, lane_counts<S, 1>{{static_cast<counter_of<S>>(below)}, {static_cast<counter_of<S>>(below + tied)}});
     }
   };
-  if (scored < K) return one_by_one(0, row, count_scored_of<S>);
-  if (size >= sorted_from && K >= least_sorted && K <= most_sorted) {
-    S sorted[most_sorted];
-    std::sort(sorted, std::copy_n(row, K, sorted));
-    return one_by_one(0, sorted, count_sorted<S>);
-  }
+  if (scored < K) return one_by_one(0, row, counts_among_scored<S>);
   Eigen::Index i = 0;
-  for (; size - i >= lanes<S>; i += lanes<S>) {
-    count_lanes(row, K, rewards + i, c);
-    f(i, lanes<S>, c);
-  }
+  for (; size - i >= lanes<S>; i += lanes<S>) f(i, lanes<S>, count_lanes(row, K, rewards + i));
   if (const int rest = static_cast<int>(size - i); rest > lanes<S> / 2) {
     S r[lanes<S>] = {};
     std::copy_n(rewards + i, rest, r);
-    count_lanes(row, K, r, c);
-    return f(i, rest, c);
+    return f(i, rest, count_lanes(row, K, r));
   }
   one_by_one(i, row, count_one<S>);
 }

@@ -10,14 +10,17 @@
 #include <exception>
 #endif
 
-/// Work on many rows. It is serial, unless the program that includes the library is compiled with OpenMP: then the rows
-/// are shared out among its threads (`OMP_NUM_THREADS`, `omp_set_num_threads`; in a parallel region of the caller's
-/// own, that thread alone). No row depends on another and nothing is summed across threads, so that the results are the
-/// same bits for any number of them.
+/// \file
+/// Loops over rows, on several threads if the including program is compiled with OpenMP.
+///
+/// The number of threads is OpenMP's (`OMP_NUM_THREADS`, `omp_set_num_threads`; one inside a parallel region of the
+/// caller). Rows are independent and nothing is summed across threads, so that results are identical in every bit for
+/// any number of threads.
 namespace infalign::detail {
 
-/// Calls f(i) for i = 0 .. n − 1. What the first row that throws throws comes out. `work`: about how many nanoseconds
-/// all of it takes; threads are woken only where that is worth it, and f is called in order where it is 0.
+/// Calls f(i) for i = 0 … n − 1. If calls throw, the exception of the smallest i is rethrown.
+///
+/// work: estimated total time in ns. Several threads are used above 50,000; with 0, f is called in order.
 template <class F>
 void for_each_row(Eigen::Index n, [[maybe_unused]] double work, const F& f) {
 #if defined(_OPENMP)
@@ -41,7 +44,7 @@ void for_each_row(Eigen::Index n, [[maybe_unused]] double work, const F& f) {
 #endif
 }
 
-/// Calls f(first, end) for pieces of 0 .. n, each of a multiple of 1,024 but the last.
+/// Calls f(first, end) for consecutive pieces of 0 … n, which start at multiples of 1,024.
 template <class F>
 void for_each_piece(Eigen::Index n, double work, const F& f) {
 #if defined(_OPENMP)

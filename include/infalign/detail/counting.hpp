@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 the infalign authors
+#pragma once
+
+#include <infalign/calibration/reference.hpp>
+#include <infalign/detail/batch.hpp>
+#include <infalign/detail/row_counts.hpp>
+
+#include <algorithm>
+
+/// \file
+/// Counts for a whole batch: for each reward, how many reference rewards of its prompt are below it and how many are
+/// equal.
+namespace infalign::detail {
+
+/// How many runs, or responses of a flat batch, the prefetch is ahead of the counting. More means more loads in flight.
+inline constexpr Eigen::Index prefetch_distance = 16;
+
+/// Prefetches the first 2 KiB of a row; the hardware prefetcher follows from there. Always inlined, because compilers
+/// drop a call that does nothing else.
+template <real_scalar S>
+[[gnu::always_inline]] inline void prefetch([[maybe_unused]] Eigen::Map<const array<S>> row) {
+#if defined(__GNUC__)
+  constexpr Eigen::Index line = 64 / sizeof(S);
+  for (Eigen::Index k = 0; k < std::min(row.size(), 32 * line); k += line) __builtin_prefetch(row.data() + k);
+#endif
+}
+
+/// The order of the calls of `count_batch`. `any`: threads may share them.
+enum class calls { in_order, any };
+
+/// Counts every reward of a batch in the row of its prompt.
+///
+/// Calls f(rewards, n, p, counts, scored) for n rewards at a time that are contiguous in memory: prompt p, their
+/// `lane_counts`, and the number of scored reference rewards. f may overwrite the n rewards. Runs without a scored
+/// reward are skipped.
+///
+/// Errors: those of every function that ranks rewards in a table.
+template <reference_rewards T, class Prompts, class S, class F>
+void count_batch(const caller& call, const T& reference, const Prompts& prompts, const rows_view<S>& rewards,
+                 calls order, const F& f) {
+  using Scalar = std::remove_const_t<S>;
+  static_assert(std::same_as<Scalar, typename T::Scalar>,
+                "infalign: reference and rewards must have the same scalar type (a float does not tie with "
+                "the double it came from): cast one of them");
+  decltype(auto) table = rows_of(reference);
+  prompts.check(call.function, table.rows());
+  if (!(rewards.packed() && has_finite_sum(rewards.data, rewards.size()))) check_scored(call, prompts, rewards);
+  const double row_size = table.rows() > 0 ? static_cast<double>(table.row(0).size()) : 0;
+  const double work = order == calls::any ? (2 + 0.1 * row_size) * static_cast<double>(rewards.size()) : 0;  // ns
+  prompts.for_each_run(
+      rewards, work, prefetch_distance, [&](Eigen::Index p, Eigen::Index ahead, S* run, Eigen::Index n) {
+        prefetch<Scalar>(table.row(ahead));
+        if (std::all_of(run, run + n, [](Scalar r) { return is_nan(r); })) return;
+        const auto row = table.row(p);
+        const auto scored = count_scored(call, "reference", row, p);
+        count_each(row.data(), row.size(), scored, run, n,
+                   [&f, run, p, scored](Eigen::Index i, int lanes, const auto& c) { f(run + i, lanes, p, c, scored); });
+      });
+}
+
+}  // namespace infalign::detail

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 the infalign authors
+#pragma once
+
+#include <infalign/step/token_batch.hpp>
+
+#include <algorithm>
+
+/// \file
+/// Stage 1 of the step: read a response, 64 tokens at a time, so that vector instructions work on them and all that
+/// follows stays in the cache.
+namespace infalign::detail {
+
+/// N units of a response that terms of the loss are functions of: tokens (N = 64), or the whole response (N = 1).
+template <real_scalar S, int N>
+struct units {
+  using values = Eigen::Array<S, N, 1>;
+
+  /// How many are unmasked, and 1 for each that is, else 0.
+  double active = N;
+  values mask = values::Ones();
+  /// log π_θ: N numbers.
+  const S* log_probability = nullptr;
+  /// Log-ratios: of π_θ to π_ref, of π_θ to π_old, and of π_old to the sampler. 0 if the batch has no such policy, and
+  /// at masked tokens.
+  values to_reference = values::Zero(), to_old = values::Zero(), to_sampler = values::Zero();
+};
+
+/// Up to 64 consecutive tokens of a response.
+template <real_scalar S>
+struct token_block : units<S, 64> {
+  /// The first token, and the number of tokens, masked ones included.
+  Eigen::Index first = 0, size = 0;
+  /// Sums of the log-ratios.
+  double sum_to_reference = 0, sum_to_old = 0, sum_to_sampler = 0;
+  /// Copies of log-probabilities, used if some tokens are masked.
+  typename units<S, 64>::values buffers[4];
+};
+
+/// Sums over the unmasked tokens of a response.
+struct response_sums {
+  double tokens = 0, log_probability = 0, to_reference = 0, to_old = 0, to_sampler = 0;
+
+  template <real_scalar S>
+  void add(const token_block<S>& block) {
+    tokens += block.active;
+    to_reference += block.sum_to_reference;
+    to_old += block.sum_to_old;
+    to_sampler += block.sum_to_sampler;
+  }
+  template <real_scalar S>
+  void add_log_probability(const token_block<S>& block) {
+    log_probability += static_cast<double>(Eigen::Map<const Eigen::Array<S, 64, 1>>(block.log_probability).sum());
+  }
+};
+
+/// A whole response as one unit, with its log-probability and its log-ratio to π_old times `share`.
+struct whole_response : units<double, 1> {
+  double scaled;
+
+  whole_response(const response_sums& sums, double share) : scaled(sums.log_probability * share) {
+    log_probability = &scaled;
+    to_reference[0] = sums.to_reference;
+    to_old[0] = sums.to_old * share;
+    to_sampler[0] = sums.to_sampler;
+  }
+  whole_response(const whole_response&) = delete;
+};
+
+/// Reads the responses of a batch.
+template <real_scalar S, class Mask>
+class token_reader {
+ public:
+  token_reader(const char* function, const token_batch<S, Mask>& batch) : function_(function), batch_(batch) {}
+
+  /// The number of unmasked tokens of response i.
+  double tokens(Eigen::Index i) const {
+    const auto T = batch_.log_probabilities.cols();
+    if (!batch_.mask.given()) return static_cast<double>(T);
+    const Mask* const mask = batch_.mask.row(i);
+    Eigen::Index sum = 0;
+    for (Eigen::Index t = 0; t < T; ++t) sum += mask[t] != Mask(0);
+    return static_cast<double>(sum);
+  }
+
+  /// Calls f(block) for each block of response i.
+  ///
+  /// Errors: if a mask is not 0 or 1, or an unmasked log-probability is not finite.
+  template <class F>
+  void for_each_block(Eigen::Index i, const F& f) const {
+    const auto T = batch_.log_probabilities.cols();
+    token_block<S> block;
+    for (block.first = 0; block.first < T; block.first += 64) {
+      block.size = std::min<Eigen::Index>(T - block.first, 64);
+      read_mask(i, block);
+      read_values(i, block);
+      f(block);
+    }
+  }
+
+  /// The sums over response i.
+  response_sums sums(Eigen::Index i) const {
+    response_sums result;
+    for_each_block(i, [&](const token_block<S>& block) {
+      result.add(block);
+      result.add_log_probability(block);
+    });
+    return result;
+  }
+
+  /// A row of any view of the batch's shape as a block: in place if no token is masked, else copied to `buffer` with 0
+  /// at masked tokens.
+  static Eigen::Map<const typename units<S, 64>::values> unmasked(const matrix_view<S>& view, Eigen::Index i,
+                                                                  const token_block<S>& b,
+                                                                  typename units<S, 64>::values& buffer) {
+    const S* const row = view.row(i) + b.first;
+    if (b.active == 64) return Eigen::Map<const values>(row);
+    if (b.size == 64)
+      copy_unmasked(row, b.mask.data(), buffer.data());
+    else
+      for (Eigen::Index j = 0; j < 64; ++j) buffer[j] = j < b.size && b.mask[j] != 0 ? row[j] : S{0};
+    return Eigen::Map<const values>(buffer.data());
+  }
+
+ private:
+  using values = typename units<S, 64>::values;
+
+  void read_mask(Eigen::Index i, token_block<S>& b) const {
+    const bool whole = b.size == 64;
+    if (!batch_.mask.given()) {
+      b.mask.tail(64 - b.size).setZero();
+      b.active = static_cast<double>(b.size);
+      return;
+    }
+    if (!whole) b.mask.setZero();
+    const Mask* const mask = batch_.mask.row(i) + b.first;
+    if (whole)
+      b.mask = Eigen::Map<const Eigen::Array<Mask, 64, 1>>(mask).template cast<S>();
+    else
+      for (Eigen::Index j = 0; j < b.size; ++j) b.mask[j] = static_cast<S>(mask[j]);
+    const S off = (b.mask * (1 - b.mask)).abs().sum();
+    if (!is_finite(off) || off != 0 || (real_scalar<Mask> && !std::same_as<Mask, S>))
+      for (Eigen::Index j = 0; j < b.size; ++j)
+        if (!is_zero_or_one(mask[j]))
+          fail(function_, "a mask of 0 and 1", concat(static_cast<double>(mask[j]), position(i, b.first + j)));
+    b.active = static_cast<double>(b.mask.sum());
+  }
+
+  /// In the mask's own type; and a NaN by its bits, because of -ffast-math.
+  static bool is_zero_or_one(Mask m) {
+    if constexpr (real_scalar<Mask>)
+      if (!is_finite(m)) return false;
+    return m == Mask(0) || m == Mask(1);
+  }
+
+  void read_values(Eigen::Index i, token_block<S>& b) const {
+    using view = Eigen::Map<const values>;
+    bool finite = true;  // a sum or difference with a number that is not finite is not finite
+    const auto difference = [&](const view& x, const view& y, values& result, double& total) {
+      result = x - y;
+      const S sum = result.sum();
+      finite = finite && is_finite(sum);
+      total = static_cast<double>(sum);
+    };
+    const auto now = unmasked(batch_.log_probabilities, i, b, b.buffers[0]);
+    b.log_probability = now.data();
+    const bool off_policy = batch_.old_log_probabilities.given();
+    const auto old = off_policy ? unmasked(batch_.old_log_probabilities, i, b, b.buffers[1]) : view(now.data());
+    if (off_policy) difference(now, old, b.to_old, b.sum_to_old);
+    if (batch_.reference_log_probabilities.given())
+      difference(now, unmasked(batch_.reference_log_probabilities, i, b, b.buffers[2]), b.to_reference,
+                 b.sum_to_reference);
+    else if (!off_policy)
+      finite = is_finite(now.sum());
+    if (batch_.sampler_log_probabilities.given())
+      difference(old, unmasked(batch_.sampler_log_probabilities, i, b, b.buffers[3]), b.to_sampler, b.sum_to_sampler);
+    if (!finite) check_finite(i, b);
+  }
+
+  /// By bits, so that a NaN at a masked token becomes 0 too. The third highest bit of 1 is set, that of 0 is not.
+  static void copy_unmasked(const S* __restrict row, const S* __restrict mask, S* __restrict result) {
+    using bits = bits_of<S>;
+    for (int j = 0; j < 64; ++j)
+      result[j] = std::bit_cast<S>(std::bit_cast<bits>(row[j]) &
+                                   (bits{0} - (std::bit_cast<bits>(mask[j]) >> (sizeof(S) * 8 - 3) & 1)));
+  }
+
+  /// Throws at the first unmasked log-probability that is not finite. There may be none.
+  void check_finite(Eigen::Index i, const token_block<S>& b) const {
+    const auto check = [&](const char* what, const matrix_view<S>& view, Eigen::Index j) {
+      if (!view.given()) return;
+      const S x = view.row(i)[b.first + j];
+      if (!is_finite(x)) fail(function_, concat("finite ", what), concat(x, position(i, b.first + j)));
+    };
+    for (Eigen::Index j = 0; j < b.size; ++j) {
+      if (b.mask[j] == 0) continue;
+      check("log_probabilities", batch_.log_probabilities, j);
+      check("reference_log_probabilities", batch_.reference_log_probabilities, j);
+      check("old_log_probabilities", batch_.old_log_probabilities, j);
+      check("sampler_log_probabilities", batch_.sampler_log_probabilities, j);
+    }
+  }
+
+  const char* function_;
+  const token_batch<S, Mask>& batch_;
+};
+
+/// Throws unless the views of a batch fit each other and the number of responses.
+template <real_scalar S, class Mask>
+void check_batch(const char* function, const token_batch<S, Mask>& batch, const char* what, Eigen::Index responses) {
+  const auto& now = batch.log_probabilities;
+  if (now.rows() != responses)
+    fail(function, concat(now.rows(), " ", what, ", one for each row of log_probabilities"), concat(responses));
+  if (responses == 0) return;
+  const auto shape = [](const auto& view) { return concat(view.rows(), " x ", view.cols()); };
+  const auto check_shape = [&](const char* name, const auto& view) {
+    if (view.given() && (view.rows() != now.rows() || view.cols() != now.cols()))
+      fail(function, concat(name, " of ", shape(now)), shape(view));
+  };
+  check_shape("reference_log_probabilities", batch.reference_log_probabilities);
+  check_shape("mask", batch.mask);
+  check_shape("old_log_probabilities", batch.old_log_probabilities);
+  check_shape("sampler_log_probabilities", batch.sampler_log_probabilities);
+  check_positive(function, "a sampler_weight_cap", batch.sampler_weight_cap);
+}
+
+}  // namespace infalign::detail
