@@ -15,82 +15,86 @@
 #include <utility>
 #include <vector>
 
-/// The rows of a reference found by name: by the text of a prompt, its hash, a file's name and line.
+/// \file
+/// Prompts known by a string: a prompt's text, its hash, or a file's name and line.
 namespace infalign {
 
 namespace detail {
 
-/// Anything with strings one after another: a `std::vector<std::string>`, a list of `std::string_view`.
+/// A range of strings: a `std::vector<std::string>`, a list of `std::string_view`.
 template <class R>
 concept string_range = requires(const R& range) {
   { *std::begin(range) } -> std::convertible_to<std::string_view>;
   { std::begin(range) != std::end(range) } -> std::convertible_to<bool>;
 };
 
-/// A string on one line, in quotes, without its middle where it is long: prompts begin alike more often than they end
-/// alike. UTF-8 is not cut within a character.
+/// A string in quotes and on one line, for error messages. The middle of a long string is left out, because prompts
+/// often begin alike, but seldom end alike. A UTF-8 character is never split.
 inline std::string quoted(std::string_view key) {
   constexpr std::size_t head = 50, tail = 30;
-  const auto inside = [&](std::size_t i) { return (static_cast<unsigned char>(key[i]) & 0xC0) == 0x80; };
+  const auto continues = [&](std::size_t i) { return (static_cast<unsigned char>(key[i]) & 0xC0) == 0x80; };
   std::string result(key);
   if (key.size() > head + tail + 3) {
     std::size_t first = head, last = key.size() - tail;
-    while (first > head - 4 && inside(first)) --first;
-    while (last < key.size() - tail + 4 && inside(last)) ++last;
-    result = text(std::string(key.substr(0, first)), "…", std::string(key.substr(last)));
+    while (first > head - 4 && continues(first)) --first;
+    while (last < key.size() - tail + 4 && continues(last)) ++last;
+    result = concat(std::string(key.substr(0, first)), "…", std::string(key.substr(last)));
   }
   for (char& c : result)
     if (static_cast<unsigned char>(c) < 0x20) c = ' ';
-  return text("\"", result, "\"");
+  return concat("\"", result, "\"");
 }
 
 }  // namespace detail
 
-/// Dense indices for prompts that are known by a string: the k-th key has index k, as row k of the reference.
+/// Maps strings to prompt indices: the k-th key has index k and belongs to row k of the reference.
 ///
 ///     const prompt_keys keys{names};                         // names[k] names row k of the reference
 ///     const auto u = shape(keys(prompts), rewards);          // a flat batch; prompts[i] is a name
 ///
-/// A copy is on its own, and a moved one needs nothing of where it was. Const calls may run in many threads.
+/// Copies are independent. Const calls may run in several threads at once.
 class prompt_keys {
  public:
+  /// No keys.
   prompt_keys() = default;
 
-  /// Throws where two keys are equal.
+  /// Adds keys in this order. Errors: if two keys are equal.
   template <detail::string_range R>
   explicit prompt_keys(const R& keys) {
     for (const auto& key : keys) add(std::string(std::string_view(key)));
   }
 
+  /// The number of keys.
   Eigen::Index size() const { return std::ssize(keys_); }
 
+  /// True if the key has an index.
   bool contains(std::string_view key) const { return find(key) >= 0; }
 
-  /// The index of a key. Throws where there is no such key.
+  /// The index of a key. Errors: if the key is unknown.
   Eigen::Index at(std::string_view key) const {
     return known(key, [] { return std::string(); });
   }
 
-  /// The indices of a batch of keys, in their order, each as often as it occurs. Throws where there is no such key.
+  /// The index of each key of a batch, in the batch's order. Errors: if a key is unknown.
   template <detail::string_range R>
   std::vector<Eigen::Index> operator()(const R& keys) const {
     std::vector<Eigen::Index> result;
-    for (const auto& key : keys) result.push_back(known(key, [&] { return detail::at(std::ssize(result)); }));
+    for (const auto& key : keys) result.push_back(known(key, [&] { return detail::position(std::ssize(result)); }));
     return result;
   }
 
-  /// The key of an index in [0, size()). The reference stays valid for as long as this object does.
+  /// The key of index i. The returned reference is valid as long as this object exists. Errors: if there is none.
   const std::string& key(Eigen::Index i) const {
-    if (i < 0 || i >= size()) detail::fail("prompt_keys", detail::text("an index below ", size()), detail::text(i));
+    if (i < 0 || i >= size()) detail::fail("prompt_keys", detail::concat("an index below ", size()), detail::concat(i));
     return keys_[static_cast<std::size_t>(i)];
   }
 
-  /// Adds a key and returns its index, size() before. Throws where the key is there already.
+  /// Adds a key and returns its index, which is the number of keys before. Errors: if the key already exists.
   Eigen::Index add(std::string key) {
     const auto next = size();
     if (const auto i = find(key); i >= 0)
       detail::fail("prompt_keys", "keys that differ",
-                   detail::text(detail::quoted(key), detail::at(i), " and again", detail::at(next)));
+                   detail::concat(detail::quoted(key), detail::position(i), " and again", detail::position(next)));
     const auto hash = std::hash<std::string_view>{}(key);
     keys_.push_back(std::move(key));
     by_hash_.emplace(hash, next);
@@ -106,14 +110,16 @@ class prompt_keys {
     return -1;
   }
 
-  template <class Place>
-  Eigen::Index known(std::string_view key, const Place& place) const {
+  /// The index of a key; throws with its `position()` in the batch if the key is unknown.
+  template <class Position>
+  Eigen::Index known(std::string_view key, const Position& position) const {
     const auto i = find(key);
-    if (i < 0) detail::fail("prompt_keys", detail::text("one of ", size(), " keys"), detail::quoted(key) + place());
+    if (i < 0)
+      detail::fail("prompt_keys", detail::concat("one of ", size(), " keys"), detail::quoted(key) + position());
     return i;
   }
 
-  // Indices, not views, so that copies and moves are right by themselves; a deque never moves its strings.
+  // The map stores indices, not views, so that default copies and moves are right. A deque never moves its strings.
   std::deque<std::string> keys_;
   std::unordered_multimap<std::size_t, Eigen::Index> by_hash_;
 };
