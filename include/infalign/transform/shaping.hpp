@@ -2,11 +2,13 @@
 // Copyright (c) 2026 the infalign authors
 #pragma once
 
-#include <infalign/transform.hpp>
+#include <infalign/transform/transform.hpp>
 
+#include <concepts>
 #include <utility>
 
-/// Shaped rewards: calibration | transform | transform …, as one functor.
+/// \file
+/// Shaped rewards: calibration | transform | transform ..., as one functor.
 namespace infalign {
 
 /// A functor from rewards to calibrated rewards of the same scalar type: `calibration`, or a user's own.
@@ -16,18 +18,23 @@ concept reward_calibration = real_scalar<typename C::Scalar> &&
   { c(rewards) } -> std::same_as<matrix<typename C::Scalar>>;
 };
 
-/// Rewards as the model is trained on them: calibrated, then transformed. Called as its calibration is: with rewards
-/// (P × M), or with a prompt index and a flat batch. Throws what its stages throw; the parameters of Φ are checked when
-/// it is made.
+/// Rewards for training: calibrated, then transformed.
+///
+/// It is called as its calibration is: `shape(rewards)` (P × M), or `shape(prompt, rewards)` (a flat batch).
+///
+/// NaN: as in the calibration; the transform propagates it.
+/// Errors: the constructor checks the parameters of Φ; a call throws what its stages throw.
 template <reward_calibration Calibration, reward_transform F>
 class reward_shaping {
  public:
+  /// float or double.
   using Scalar = typename Calibration::Scalar;
 
-  reward_shaping(Calibration calibration, F phi) : calibration_(std::move(calibration)), phi_(std::move(phi)) {
-    detail::check_transform<Scalar>(phi_);
-  }
+  /// A calibration and the transform that follows it.
+  reward_shaping(Calibration calibration, F phi)
+      : calibration_(std::move(calibration)), phi_(detail::checked<Scalar>(std::move(phi))) {}
 
+  /// Shapes `rewards` or `prompt, rewards`.
   template <class... Batch>
   requires std::invocable<const Calibration&, const Batch&...>
   auto operator()(const Batch&... batch) const {
@@ -36,24 +43,19 @@ class reward_shaping {
     return values;
   }
 
-  /// The same into the caller's buffer, P × M or B: nothing is allocated. It may be the rewards' own. When it throws, it
-  /// holds anything.
-  template <class R>
-  requires(!prompt_index<R> || array_expression<R>) void into(row_major_buffer<Scalar> result, const R& rewards) const {
-    calibration_.into(result, rewards);
-    if (result.outerStride() == result.cols()) return transform(result);
-    for (Eigen::Index p = 0; p < result.rows(); ++p) {
-      row_major_buffer<Scalar> row = result.middleRows(p, 1);
-      transform(row);
-    }
-  }
-  template <prompt_index I, vector_expression R>
-  void into(Eigen::Ref<array<Scalar>> result, const I& prompt, const R& rewards) const {
-    calibration_.into(result, prompt, rewards);
+  /// Writes to the caller's buffer, which may be that of the rewards.
+  ///
+  /// Shapes: result has the shape of the rewards; its rows are contiguous.
+  /// Cost: no allocation.
+  /// Errors: if it throws, the buffer's contents are unspecified.
+  template <class Result, class... Batch>
+  requires detail::result_buffer<Result>
+  void into(Result&& result, const Batch&... batch) const {
+    calibration_.into(result, batch...);
     transform(result);
   }
 
-  /// The same with one more transform at its end.
+  /// shaping | transform: one more transform at its end.
   template <reward_transform Next>
   friend auto operator|(reward_shaping shaping, Next next) {
     return reward_shaping<Calibration, transform_chain<F, Next>>(std::move(shaping.calibration_),
@@ -61,11 +63,12 @@ class reward_shaping {
   }
 
  private:
-  /// Φ of numbers that lie next to each other.
   template <class Values>
   void transform(Values& values) const {
-    detail::apply_transform(values.data(), values.data(), values.size(), vector_expression<Values> ? 0 : values.cols(),
-                            phi_, detail::domain::any, unscored::carry);
+    const detail::transform_call how{
+        {"transform", unscored::propagate}, detail::domain::any, vector_expression<Values> ? 0 : values.cols()};
+    const auto rows = detail::rows_in_memory<Scalar>("transform", values);
+    detail::transform_rows<Scalar>(how, phi_, rows, rows);
   }
 
   Calibration calibration_;
