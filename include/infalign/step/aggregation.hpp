@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 the infalign authors
+#pragma once
+
+#include <infalign/core.hpp>
+
+/// \file
+/// How the terms of a loss are averaged over the tokens and responses of a batch.
+namespace infalign {
+
+/// The denominators of a batch, summed over all its shards.
+struct batch_size {
+  /// The number of scored responses.
+  double sequences = 0;
+  /// The number of their unmasked tokens.
+  double tokens = 0;
+};
+
+/// An aggregation: `a.weight(tokens, total)` is the weight of each token of a response with `tokens` unmasked tokens,
+/// in a batch with these denominators.
+template <class A>
+concept aggregation = requires(const A& a, double tokens, const batch_size& total) {
+  { a.weight(tokens, total) } -> std::convertible_to<double>;
+};
+
+/// The mean over responses of the sum over tokens, divided by a fixed length. It is the default, and the only
+/// aggregation with an unbiased gradient, because a response's log-probability is the sum of its tokens'.
+///
+///     1/(B·length) · Σ_responses Σ_tokens
+///
+/// Source: with the longest length allowed, Dr. GRPO (arXiv:2503.20783).
+struct sequence_mean_of_token_sums {
+  /// A constant to divide by. With L/B, the loss is the sum over the batch divided by L.
+  double length = 1;
+  /// Throws unless length is finite and above 0.
+  void check() const { detail::check_positive("sequence_mean_of_token_sums", "a length", length); }
+  /// The weight of each token of a response.
+  double weight(double, const batch_size& total) const { return 1 / (total.sequences * length); }
+};
+
+/// The mean over responses of the mean over tokens: a token of a long response has a smaller weight.
+///
+///     1/B · Σ_responses (1/T_i · Σ_tokens)        T_i: the unmasked tokens of the response
+///
+/// Source: GRPO (arXiv:2402.03300).
+struct sequence_mean_of_token_means {
+  /// The weight of each token of a response.
+  double weight(double tokens, const batch_size& total) const { return 1 / (total.sequences * tokens); }
+};
+
+/// The mean over all unmasked tokens of the batch: a long response has a larger weight.
+///
+/// Source: DAPO (arXiv:2503.14476).
+struct token_mean {
+  /// The weight of each token of a response.
+  double weight(double, const batch_size& total) const { return 1 / total.tokens; }
+};
+
+static_assert(aggregation<sequence_mean_of_token_sums> && aggregation<sequence_mean_of_token_means> &&
+              aggregation<token_mean>);
+
+}  // namespace infalign

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 the infalign authors
+#pragma once
+
+#include <infalign/step/max_at_n.hpp>
+#include <infalign/step/policy_advantages.hpp>
+#include <infalign/step/policy_loss.hpp>
+
+#include <utility>
+
+/// \file
+/// One step of KL-regularised policy gradient: from log-probabilities and shaped rewards to a loss and its gradient by
+/// the log-probabilities.
+///
+/// The step has four stages: read the tokens of a response (detail/token_reader.hpp), turn rewards into advantages
+/// (step/policy_advantages.hpp), compute the terms of the loss for each token or response (detail/unit_terms.hpp), and
+/// aggregate them (step/policy_loss.hpp).
+namespace infalign {
+
+/// A step that maximises J(θ) = E[R(y)] − β·KL(π_θ ‖ π_ref). The trainer back-propagates `gradient` through its own
+/// log-probabilities.
+///
+///     policy_gradient step{k1_in_reward{.beta = 0.05}, leave_one_out{}, ppo_clip{}};
+///     auto out = step(batch, rewards);           // rewards P × M, with B = P·M in row-major order
+///     auto out = step(batch, prompt, rewards);   // a flat batch: response i belongs to prompt[i]
+///     out.loss, out.gradient, out.metrics
+///
+/// Its parts are the KL term, the advantage estimator, the surrogate and the aggregation. It equals `policy_advantages`
+/// followed by `policy_loss`, with less memory. The mean of −gradient over batches sampled from π_θ is exactly ∇J with
+/// `no_kl`, `k1_in_reward`, `k1_reward_to_go` or `k2_loss`; with `no_baseline` or `leave_one_out`; with `reinforce`
+/// (the default) and `sequence_mean_of_token_sums` (the default).
+///
+/// If a group is too small for the estimator, its responses get no gradient from the reward or from a KL in the reward;
+/// a KL loss still applies. A response without unmasked tokens has gradient 0 but still counts as a response in every
+/// mean.
+///
+/// Shapes: log_probabilities B × T; rewards P × M with B = P·M, or B with B prompt indices. The gradient is B × T.
+/// NaN: a NaN reward is an error; with `unscored::propagate` the response has gradient 0, affects no other response,
+/// and is in no metric.
+/// Errors: if shapes differ, an unmasked log-probability is not finite, a mask is not 0 or 1, or a reward or advantage
+/// is infinite.
+template <kl_term KL, advantage_estimator Estimator, surrogate Surrogate = reinforce,
+          aggregation Aggregation = sequence_mean_of_token_sums>
+class policy_gradient {
+  using reward_kl = std::conditional_t<detail::kl_in_loss<KL>, no_kl, KL>;
+  using loss_kl = std::conditional_t<detail::kl_in_loss<KL>, KL, no_kl>;
+  static_assert(!(KL::place == kl_place::reward_to_go &&
+                  (Surrogate::ratio == ratio_of::sequence || Surrogate::ratio == ratio_of::sequence_geometric_mean)),
+                "infalign::policy_gradient: k1_reward_to_go differs by token, and a sequence-level surrogate has one "
+                "advantage a response: use k1_in_reward");
+
+ public:
+  /// Errors: the constructor checks the parameters of all parts.
+  explicit policy_gradient(KL kl, Estimator estimator = {}, Surrogate objective = {}, Aggregation aggregate = {},
+                           unscored on_unscored = unscored::error)
+      : kl_(detail::checked(std::move(kl))),
+        estimator_(detail::checked(std::move(estimator))),
+        loss_(part_of_loss(kl_), std::move(objective), std::move(aggregate)),
+        on_unscored_(on_unscored) {
+    if constexpr (KL::place != kl_place::none) detail::check_positive(name, "a beta", kl_.beta);
+  }
+
+  /// The step of `rewards` or `prompt, rewards`; then, for a shard of a batch, a `reduction`.
+  template <real_scalar S, class Mask, class... Args>
+  requires detail::batch_arguments<Args...> step_result<S>
+  operator()(const token_batch<S, Mask>& batch, const Args&... args) const {
+    step_result<S> result;
+    into(result, batch, args...);
+    return result;
+  }
+
+  /// Writes to the caller's result: into(result, [space,] batch, [prompt,] rewards, [reduce]). Its gradient is resized
+  /// to B × T.
+  ///
+  /// Cost: with a workspace, no allocation from the second call of a size on.
+  /// Errors: if it throws, the result's contents are unspecified.
+  template <real_scalar S, class... Args>
+  void into(step_result<S>& result, Args&&... args) const {
+    detail::with_workspace(
+        [&](workspace* space, const auto& batch, const auto&... rest) {
+          detail::with_batch(
+              name,
+              [&](const auto& batch_prompts, const auto& batch_rewards, const auto&... reduce) {
+                compute(result, space, batch, batch_prompts, batch_rewards, reduce...);
+              },
+              rest...);
+        },
+        args...);
+  }
+
+ private:
+  static constexpr auto name = "policy_gradient";
+
+  static loss_kl part_of_loss(const KL& kl) {
+    if constexpr (detail::kl_in_loss<KL>) {
+      detail::check_positive(name, "a beta", kl.beta);
+      return kl;
+    } else {
+      return {};
+    }
+  }
+
+  template <real_scalar S, class Mask, class Prompts, class R, reduction Reduce = whole_batch>
+  void compute(step_result<S>& result, workspace* space, const token_batch<S, Mask>& batch, const Prompts& prompts,
+               const R& rewards, const Reduce& reduce = {}) const {
+    static_assert(std::same_as<typename R::Scalar, S>,
+                  "infalign::policy_gradient: rewards and log-probabilities must have the same scalar type");
+    static_assert(
+        !std::same_as<Prompts, detail::row_prompts> || int(R::ColsAtCompileTime) != 1 ||
+            !requires(const Estimator& e) { e.smallest_group(); },
+        "infalign::policy_gradient: this estimator compares the responses to a prompt: pass rewards as a P x "
+        "M matrix, or prompt indices before them");
+    const auto B = prompts.size();
+    detail::scratch<S> values(space, B), advantages(space, B), compared(space, B);
+    detail::copy_rewards(rewards, detail::packed_rows(values.data(), prompts));
+    const detail::groups g(prompts, space);
+    const auto credit = detail::assign_credit({name, on_unscored_}, reward_part(), estimator_, batch, prompts, g,
+                                              values.data(), advantages.data(), compared.data(), space, reduce);
+    step_metrics of_rewards;
+    for (const S r : values) {
+      if (detail::is_nan(r)) continue;
+      of_rewards.reward.add(static_cast<double>(r));
+      of_rewards.reward_std.add(static_cast<double>(r) - credit.mean_reward);
+    }
+    g.for_each(values.data(), [&](Eigen::Map<const array<S>> group, Eigen::Index) {
+      of_rewards.frac_reward_zero_std.add((group == group[0]).all());
+    });
+
+    if constexpr (KL::place == kl_place::reward_to_go)
+      loss_.run(name, result, space, batch, credit.size,
+                detail::to_go_credit<S>{advantages.data(), compared.data(), kl_.beta}, credit.centre);
+    else
+      loss_.run(name, result, space, batch, credit.size, detail::response_credit<S>{advantages.data()}, credit.centre);
+    result.metrics += of_rewards;
+    reduce_metrics(result.metrics, reduce);
+  }
+
+  reward_kl reward_part() const {
+    if constexpr (detail::kl_in_loss<KL>)
+      return {};
+    else
+      return kl_;
+  }
+
+  KL kl_;
+  Estimator estimator_;
+  policy_loss<loss_kl, Surrogate, Aggregation> loss_;
+  unscored on_unscored_;
+};
+
+}  // namespace infalign

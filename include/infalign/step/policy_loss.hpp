@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 the infalign authors
+#pragma once
+
+#include <infalign/detail/parallel.hpp>
+#include <infalign/detail/scratch.hpp>
+#include <infalign/detail/unit_terms.hpp>
+#include <infalign/step/advantage.hpp>
+#include <infalign/step/aggregation.hpp>
+#include <infalign/step/step_result.hpp>
+#include <infalign/workspace.hpp>
+
+#include <algorithm>
+#include <utility>
+
+/// \file
+/// The loss of a batch whose advantages are known, and its gradient by the log-probabilities.
+namespace infalign {
+
+/// The numbers of responses and of their unmasked tokens in a batch.
+template <real_scalar S, class Mask>
+batch_size batch_size_of(const token_batch<S, Mask>& batch) {
+  const detail::token_reader<S, Mask> reader("batch_size_of", batch);
+  batch_size size;
+  for (Eigen::Index i = 0; i < batch.log_probabilities.rows(); ++i)
+    size.sequences += 1, size.tokens += reader.tokens(i);
+  return size;
+}
+
+/// The numbers of scored responses and of their unmasked tokens: those whose reward or advantage is not NaN.
+///
+/// Shapes: scores B, or B × T for advantages of tokens, where a row of NaN is an unscored response.
+/// Errors: if the number of responses differs.
+template <real_scalar S, class Mask, array_expression A>
+batch_size batch_size_of(const token_batch<S, Mask>& batch, const A& scores) {
+  const detail::token_reader<S, Mask> reader("batch_size_of", batch);
+  const matrix<S> rows = [&]() -> matrix<S> {
+    if constexpr (vector_expression<A>)
+      return detail::as_column(scores);
+    else
+      return detail::as_array(scores);
+  }();
+  detail::check_size("batch_size_of", "scores, one for each response", batch.log_probabilities.rows(), rows.rows());
+  batch_size size;
+  for (Eigen::Index i = 0; i < rows.rows(); ++i) {
+    const S* const row = rows.data() + i * rows.cols();
+    if (rows.cols() > 0 && std::all_of(row, row + rows.cols(), detail::is_nan<S>)) continue;
+    size.sequences += 1, size.tokens += reader.tokens(i);
+  }
+  return size;
+}
+
+namespace detail {
+
+/// One advantage for each response. NaN: the response is left out.
+template <real_scalar S>
+struct response_credit {
+  const S* advantages;
+
+  S of_response(Eigen::Index i) const { return advantages[i]; }
+  auto of_blocks(Eigen::Index i) const {
+    return [advantage = advantages[i]](const token_block<S>&) { return advantage; };
+  }
+};
+
+/// One advantage for each token. A row of NaN: the response is left out, if NaN is propagated.
+template <real_scalar S>
+struct token_credit {
+  matrix_view<S> advantages;
+  unscored on_unscored;
+
+  S of_response(Eigen::Index i) const {
+    const S* const row = advantages.row(i);
+    const bool none = std::all_of(row, row + advantages.cols(), is_nan<S>);
+    return none && advantages.cols() > 0 && on_unscored == unscored::propagate ? nan<S> : S{0};
+  }
+  auto of_blocks(Eigen::Index i) const {
+    return [this, i, buffer = typename units<S, 64>::values()](const token_block<S>& block) mutable {
+      typename units<S, 64>::values result = token_reader<S, S>::unmasked(advantages, i, block, buffer);
+      if (!is_finite(result.sum()))
+        for (Eigen::Index j = 0; j < block.size; ++j)
+          if (!is_finite(result[j]))
+            fail("policy_loss", "finite advantages", concat(result[j], position(i, block.first + j)));
+      return result;
+    };
+  }
+};
+
+}  // namespace detail
+
+/// The loss of a batch, or of a micro-batch of a larger one, from its advantages.
+///
+///     policy_loss loss{k3_token_loss{.beta = 0.05}, ppo_clip{}, token_mean{}};
+///     auto out = loss(micro_batch, advantages, batch_size{.sequences = 512, .tokens = 90'000});   // of the whole batch
+///     out.loss, out.gradient, out.metrics
+///
+/// The losses and metrics of micro-batches add up to those of the whole batch; their gradients are its rows. The metrics of
+/// rewards stay 0, because only `policy_gradient` knows rewards.
+///
+/// The KL term is a loss, or none: a KL in the reward is part of the advantages (`policy_advantages`).
+///
+/// Shapes: log_probabilities B × T; advantages B in a row or a column, or B × T for one advantage for each token, with
+/// which the metrics of advantages are 0. The gradient is B × T.
+/// NaN: an error; with `unscored::propagate` a response whose advantages are all NaN has gradient 0 and is not counted.
+/// Errors: if shapes differ, an unmasked log-probability or an advantage is not finite, or a mask is not 0 or 1.
+template <kl_term KL = no_kl, surrogate Surrogate = reinforce, aggregation Aggregation = sequence_mean_of_token_sums>
+class policy_loss {
+  static constexpr bool of_response =
+      Surrogate::ratio == ratio_of::sequence || Surrogate::ratio == ratio_of::sequence_geometric_mean;
+  static constexpr bool sums_tokens = std::same_as<Aggregation, sequence_mean_of_token_sums>;
+  static_assert(
+      !detail::kl_in_reward<KL>,
+      "infalign::policy_loss: a KL in the reward is part of the advantages: use policy_advantages, and no_kl here");
+  static_assert(!of_response || sums_tokens,
+                "infalign::policy_loss: a sequence-level surrogate has one term a response, so it takes "
+                "sequence_mean_of_token_sums");
+  static_assert(KL::place != kl_place::sequence_loss || sums_tokens,
+                "infalign::policy_loss: a KL loss on the whole sequence takes sequence_mean_of_token_sums; a "
+                "token-weighted mean weighs it unlike the reward");
+
+ public:
+  /// Errors: the constructor checks the parameters of all parts.
+  explicit policy_loss(KL kl = {}, Surrogate objective = {}, Aggregation aggregate = {},
+                       unscored on_unscored = unscored::error)
+      : kl_(detail::checked(std::move(kl))),
+        surrogate_(detail::checked(std::move(objective))),
+        aggregation_(detail::checked(std::move(aggregate))),
+        on_unscored_(on_unscored) {
+    if constexpr (KL::place != kl_place::none) detail::check_positive("policy_loss", "a beta", kl_.beta);
+  }
+
+  /// The loss of a batch. `size`: of the whole batch that this one is a part of.
+  template <real_scalar S, class Mask, array_expression A>
+  step_result<S> operator()(const token_batch<S, Mask>& batch, const A& advantages, const batch_size& size) const {
+    step_result<S> result;
+    into(result, batch, advantages, size);
+    return result;
+  }
+
+  /// The loss of a batch that is whole.
+  template <real_scalar S, class Mask, array_expression A>
+  step_result<S> operator()(const token_batch<S, Mask>& batch, const A& advantages) const {
+    check(batch, advantages);
+    return (*this)(batch, advantages, batch_size_of(batch, advantages));
+  }
+
+  /// Writes to the caller's result: into(result, [space,] batch, advantages, size).
+  ///
+  /// Cost: with a workspace and a result of that size, no allocation.
+  /// Errors: if it throws, the result's contents are unspecified.
+  template <real_scalar S, class... Args>
+  void into(step_result<S>& result, Args&&... args) const {
+    detail::with_workspace([&](workspace* space, const auto& batch, const auto& advantages,
+                               const batch_size& size) { compute(result, space, batch, advantages, size); },
+                           args...);
+  }
+
+ private:
+  template <kl_term, advantage_estimator, surrogate, aggregation>
+  friend class policy_gradient;
+
+  static constexpr auto name = "policy_loss";
+
+  /// Throws unless there is an advantage for each response, or for each token.
+  template <real_scalar S, class Mask, array_expression A>
+  static void check(const token_batch<S, Mask>& batch, const A& advantages) {
+    if constexpr (vector_expression<A>) {
+      detail::check_batch(name, batch, "advantages", advantages.size());
+    } else {
+      detail::check_batch(name, batch, "rows of advantages", advantages.rows());
+      const auto T = batch.log_probabilities.cols();
+      if (advantages.cols() != T)
+        detail::fail(name, detail::concat("advantages of ", advantages.rows(), " x ", T),
+                     detail::concat(advantages.rows(), " x ", advantages.cols()));
+    }
+  }
+
+  template <real_scalar S, class Mask, array_expression A>
+  void compute(step_result<S>& result, workspace* space, const token_batch<S, Mask>& batch, const A& advantages,
+               const batch_size& size) const {
+    static_assert(std::same_as<typename A::Scalar, S>,
+                  "infalign::policy_loss: advantages and log-probabilities must have the same scalar type");
+    check(batch, advantages);
+    const auto B = batch.log_probabilities.rows();
+    if constexpr (vector_expression<A>) {
+      detail::scratch<S> values(space, B);
+      Eigen::Map<array<S>>(values.data(), B) = detail::as_column(advantages);
+      for (Eigen::Index i = 0; i < B; ++i)
+        if (!detail::is_finite(values[i]) && !(on_unscored_ == unscored::propagate && detail::is_nan(values[i])))
+          detail::fail(name, "finite advantages", detail::concat(values[i], detail::position(i)));
+      run(name, result, space, batch, size, detail::response_credit<S>{values.data()}, 0);
+    } else {
+      static_assert(!of_response, "infalign::policy_loss: a sequence-level surrogate has one advantage a response");
+      const Eigen::Ref<const matrix<S>, 0, Eigen::OuterStride<>> values(detail::as_array(advantages));
+      run(name, result, space, batch, size,
+          detail::token_credit<S>{{values.data(), values.rows(), values.cols(), values.outerStride()}, on_unscored_},
+          0);
+    }
+  }
+
+  /// Stages 3 and 4: the terms of each response, weighted and summed. `centre`: a number near the mean of the
+  /// advantages.
+  template <real_scalar S, class Mask, class Credit>
+  void run(const char* function, step_result<S>& result, workspace* space, const token_batch<S, Mask>& batch,
+           const batch_size& size, const Credit& credit, double centre) const {
+    if (KL::place != kl_place::none && batch.log_probabilities.rows() > 0 && !batch.reference_log_probabilities.given())
+      detail::fail(function, "reference_log_probabilities for the KL term", "none");
+    if (Surrogate::ratio == ratio_of::nothing && batch.old_log_probabilities.given())
+      detail::fail(function, "no old_log_probabilities with reinforce, which is on-policy",
+                   "some: use sequence_clip, ppo_clip or cispo");
+    const detail::token_reader<S, Mask> reader(function, batch);
+    const auto B = batch.log_probabilities.rows(), T = batch.log_probabilities.cols();
+    result.gradient.resize(B, T);
+    detail::scratch<part> parts(space, B);
+    detail::for_each_row(B, static_cast<double>(B) * static_cast<double>(T), [&](Eigen::Index i) {
+      if (detail::is_nan(credit.of_response(i)))
+        result.gradient.row(i).setZero();
+      else
+        parts[i] = respond(result.gradient, batch, reader, i, size, credit, centre);
+    });
+    part total;
+    for (const auto& p : parts) total.loss += p.loss, total.metrics += p.metrics;
+    result.loss = total.loss;
+    result.metrics = total.metrics;
+  }
+
+  struct part {
+    double loss = 0;
+    step_metrics metrics;
+
+    /// Adds the ratios of n units.
+    void add_ratios(const auto& terms, double n) {
+      metrics.ratio.add(terms.ratio, n);
+      metrics.clip_ratio_low.add(terms.clipped_low, n);
+      metrics.clip_ratio_high.add(terms.clipped_high, n);
+      metrics.clip_ratio.add(terms.clipped_low + terms.clipped_high, n);
+    }
+  };
+
+  /// Response i: its part of the loss and of the metrics, and its row of the gradient.
+  template <real_scalar S, class Mask, class Credit>
+  part respond(matrix<S>& gradient, const token_batch<S, Mask>& batch, const detail::token_reader<S, Mask>& reader,
+               Eigen::Index i, const batch_size& size, const Credit& credit, double centre) const {
+    const detail::term_weights weights{batch.old_log_probabilities.given(), batch.sampler_log_probabilities.given(),
+                                       batch.sampler_weight_cap};
+    const double advantage = static_cast<double>(credit.of_response(i)), tokens = reader.tokens(i);
+    part result;
+    detail::response_sums sums;
+    if (tokens == 0) {
+      gradient.row(i).setZero();
+    } else {
+      double slope = 0;  // of the terms of the whole response, by each of its log-probabilities
+      if constexpr (of_response || KL::place == kl_place::sequence_loss)
+        slope = add_whole_terms(result, weights, reader.sums(i), advantage);
+      const double weight = aggregation_.weight(tokens, size);
+      auto credit_of = credit.of_blocks(i);
+      reader.for_each_block(i, [&](const detail::token_block<S>& block) {
+        sums.add(block);
+        detail::unit_terms<S, 64> terms(block);
+        if constexpr (!of_response)
+          terms.compute(weights, surrogate_, credit_of(block), token_kl());
+        else if constexpr (KL::place == kl_place::token_loss)
+          terms.compute(weights, detail::no_term{}, S{0}, token_kl());
+        else
+          terms.slopes.setZero();
+        result.loss += terms.loss;
+        if constexpr (!of_response) result.add_ratios(terms, block.active);
+        write(&gradient(i, block.first), block, terms.slopes, static_cast<S>(slope), static_cast<S>(weight));
+      });
+      result.loss *= weight;
+    }
+
+    step_metrics& metrics = result.metrics;
+    metrics.sequences = 1;
+    metrics.tokens = tokens;
+    metrics.advantage_mean.add(advantage);
+    metrics.advantage_std.add(advantage - centre);
+    const double delta = batch.reference_log_probabilities.given() ? sums.to_reference : detail::nan<double>;
+    metrics.kl.add(delta);
+    metrics.kl_per_token.add(delta, tokens);
+    metrics.approx_kl.add(-sums.to_old, tokens);
+    if (batch.reference_log_probabilities.given()) metrics.kl_max.add(delta);
+    metrics.tokens_max.add(tokens);
+    metrics.tokens_min.add(tokens);
+    return result;
+  }
+
+  /// Adds the terms of a whole response. Returns their slope by each of its log-probabilities.
+  double add_whole_terms(part& result, const detail::term_weights& weights, const detail::response_sums& sums,
+                         double advantage) const {
+    double slope = 0;
+    const auto add = [&](double share, const auto& f, const auto& kl) {
+      const detail::whole_response whole(sums, share);
+      detail::unit_terms<double, 1> terms(whole);
+      terms.compute(weights, f, advantage, kl);
+      result.loss += terms.loss;
+      slope += terms.slopes[0] * share;
+      if constexpr (std::same_as<decltype(f), const Surrogate&>) result.add_ratios(terms, 1);
+    };
+    if constexpr (of_response)
+      add(Surrogate::ratio == ratio_of::sequence_geometric_mean ? 1 / sums.tokens : 1, surrogate_, detail::no_term{});
+    if constexpr (KL::place == kl_place::sequence_loss) add(1, detail::no_term{}, kl_);
+    return slope;
+  }
+
+  /// The KL loss of tokens, if there is one.
+  decltype(auto) token_kl() const {
+    if constexpr (KL::place == kl_place::token_loss)
+      return (kl_);
+    else
+      return detail::no_term{};
+  }
+
+  /// d loss / d log π_θ of a block's tokens: weight·(their own slope + that of the response), 0 at masked tokens.
+  template <real_scalar S>
+  static void write(S* gradient, const detail::token_block<S>& block,
+                    const typename detail::units<S, 64>::values& slopes, S slope_of_response, S weight) {
+    if (block.active == 64) {
+      Eigen::Map<typename detail::units<S, 64>::values> whole(gradient);
+      whole = weight * (slopes + slope_of_response);
+    } else {
+      Eigen::Map<array<S>> part_of_block(gradient, block.size);
+      part_of_block = (weight * (slopes + slope_of_response) * block.mask).head(block.size);
+    }
+  }
+
+  [[no_unique_address]] KL kl_;
+  [[no_unique_address]] Surrogate surrogate_;
+  [[no_unique_address]] Aggregation aggregation_;
+  unscored on_unscored_;
+};
+
+}  // namespace infalign

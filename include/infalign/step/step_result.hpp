@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 the infalign authors
+#pragma once
+
+#include <infalign/core.hpp>
+#include <infalign/step/aggregation.hpp>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <concepts>
+#include <limits>
+
+/// \file
+/// The output of a policy-gradient step, and how the metrics of parts of a batch are combined.
+namespace infalign {
+
+/// A mean: 0 if nothing was added.
+struct metric_mean {
+  /// The sum of the values.
+  double sum = 0;
+  /// The number of the values.
+  double weight = 0;
+
+  /// Adds `n` values with the sum `total`.
+  void add(double total, double n = 1) { sum += total, weight += n; }
+  /// The mean.
+  operator double() const { return weight > 0 ? sum / weight : 0; }
+};
+
+/// A sample standard deviation (n − 1): 0 for fewer than two values.
+struct metric_std {
+  /// The sum of the values.
+  double sum = 0;
+  /// The sum of their squares.
+  double squares = 0;
+  /// Their number.
+  double weight = 0;
+
+  /// Adds one value. Subtract the same number near the mean from all values first, so that the squares do not cancel.
+  void add(double x) { sum += x, squares += x * x, weight += 1; }
+  /// The standard deviation.
+  operator double() const {
+    return weight > 1 ? std::sqrt(std::max(0.0, (squares - sum * (sum / weight)) / (weight - 1))) : 0;
+  }
+};
+
+/// The largest value: NaN if nothing was added.
+struct metric_max {
+  /// The value so far.
+  double value = -std::numeric_limits<double>::max();
+
+  /// Adds one value.
+  void add(double x) { value = std::max(value, x); }
+  /// The largest value.
+  operator double() const { return value > -std::numeric_limits<double>::max() ? value : detail::nan<double>; }
+};
+
+/// The smallest value: NaN if nothing was added. Stores the largest negated value.
+struct metric_min {
+  /// The negated values.
+  metric_max negated;
+
+  /// Adds one value.
+  void add(double x) { negated.add(-x); }
+  /// The smallest value.
+  operator double() const { return -negated; }
+};
+
+/// Metrics that are sums over responses. A new one is a member here, and a line where it is added to.
+struct step_averages {
+  /// Number of scored responses.
+  double sequences = 0;
+  /// Number of their unmasked tokens.
+  double tokens = 0;
+  /// Rewards, before any KL term.
+  metric_mean reward;
+  /// Standard deviation of the rewards.
+  metric_std reward_std;
+  /// Advantages of responses. Excludes what reward-to-go adds to tokens; 0 if each token has its own advantage.
+  metric_mean advantage_mean;
+  /// Standard deviation of the advantages.
+  metric_std advantage_std;
+  /// Share of the groups whose rewards are all equal, groups of one included. Estimators that compare learn nothing
+  /// from them.
+  metric_mean frac_reward_zero_std;
+  /// k1 estimate of KL(π_θ ‖ π_ref) per response, in nats. NaN without a reference.
+  metric_mean kl;
+  /// k1 estimate of KL(π_θ ‖ π_ref) per token, in nats. NaN without a reference.
+  metric_mean kl_per_token;
+  /// k1 estimate of KL(π_old ‖ π_θ) per token, in nats. 0 on-policy.
+  metric_mean approx_kl;
+  /// ρ over the tokens or responses that the surrogate takes it of.
+  metric_mean ratio;
+  /// Share of them that is clipped at the low end.
+  metric_mean clip_ratio_low;
+  /// Share of them that is clipped at the high end, the dual clip included.
+  metric_mean clip_ratio_high;
+  /// Share of them that is clipped.
+  metric_mean clip_ratio;
+};
+
+/// Metrics that are the largest or smallest value of a response.
+struct step_extremes {
+  /// Largest k1 estimate of a response. NaN without a reference.
+  metric_max kl_max;
+  /// Unmasked tokens of the longest response.
+  metric_max tokens_max;
+  /// Unmasked tokens of the shortest response.
+  metric_min tokens_min;
+};
+
+/// What a step reports about the scored responses and their unmasked tokens. Each metric converts to double.
+///
+/// Metrics of micro-batches are added with `+=`; those of shards are combined by `reduce_metrics`. Both are exact, not
+/// means of means.
+struct step_metrics : step_averages, step_extremes {
+  /// Adds the metrics of more responses.
+  step_metrics& operator+=(const step_metrics& more);
+};
+
+/// How values of shards are combined.
+enum class reduce_op {
+  sum,     ///< added
+  maximum  ///< the largest is taken
+};
+
+/// An all-reduce over the shards of a data-parallel batch: reduce(values, op) replaces `values` by their sum or maximum
+/// over all shards.
+///
+/// Every shard's step calls it the same number of times, with vectors of the same length. A shard that throws does not
+/// call it, so end the other shards too. All responses to a prompt belong in one shard.
+///
+///     [](Eigen::Ref<array<double>> values, reduce_op op) {
+///       MPI_Allreduce(MPI_IN_PLACE, values.data(), int(values.size()), MPI_DOUBLE, op == reduce_op::sum ? MPI_SUM : MPI_MAX, comm);
+///     }
+template <class R>
+concept reduction = std::invocable<const R&, Eigen::Ref<array<double>>, reduce_op>;
+
+/// The `reduction` of a batch that is not split.
+struct whole_batch {
+  /// Leaves the values as they are.
+  void operator()(Eigen::Ref<array<double>>, reduce_op) const {}
+};
+
+namespace detail {
+
+/// Calls f with the members of a struct of doubles as one array, which it may change.
+template <class T, class F>
+void as_doubles(T& metrics, const F& f) {
+  auto values = std::bit_cast<std::array<double, sizeof(T) / sizeof(double)>>(metrics);
+  f(Eigen::Map<array<double>>(values.data(), std::ssize(values)));
+  metrics = std::bit_cast<T>(values);
+}
+
+}  // namespace detail
+
+inline step_metrics& step_metrics::operator+=(const step_metrics& more) {
+  const auto combine = []<class T>(T& mine, const T& others, const auto& op) {
+    using doubles = std::array<double, sizeof(T) / sizeof(double)>;
+    auto x = std::bit_cast<doubles>(mine);
+    const auto y = std::bit_cast<doubles>(others);
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = op(x[i], y[i]);
+    mine = std::bit_cast<T>(x);
+  };
+  combine.operator()<step_averages>(*this, more, [](double a, double b) { return a + b; });
+  combine.operator()<step_extremes>(*this, more, [](double a, double b) { return a < b ? b : a; });
+  return *this;
+}
+
+/// Replaces the metrics of a shard by those of all shards. Calls `reduce` twice.
+template <reduction Reduce>
+void reduce_metrics(step_metrics& metrics, const Reduce& reduce) {
+  detail::as_doubles<step_averages>(metrics, [&](auto sums) { reduce(sums, reduce_op::sum); });
+  detail::as_doubles<step_extremes>(metrics, [&](auto extremes) { reduce(extremes, reduce_op::maximum); });
+}
+
+/// The result of a step.
+template <real_scalar S>
+struct step_result {
+  /// The loss, to be minimised. Of a shard or micro-batch: its part of the sum.
+  double loss = 0;
+  /// B × T: d loss / d log π_θ(y_t | y_<t). Exactly 0 at masked tokens and for unscored responses.
+  matrix<S> gradient;
+  /// What the step reports.
+  step_metrics metrics;
+};
+
+}  // namespace infalign
