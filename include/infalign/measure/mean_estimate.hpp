@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 the infalign authors
+#pragma once
+
+#include <infalign/detail/distributions.hpp>
+#include <infalign/detail/eigen.hpp>
+
+#include <cmath>
+
+/// \file
+/// Means over prompts, with standard errors and 95 % intervals.
+///
+/// The prompts are the sample. Responses to one prompt are not independent, so that a standard error over responses
+/// would be too small.
+namespace infalign {
+
+/// A mean over prompts with its uncertainty. For one prompt `standard_error`, `low` and `high` are NaN.
+struct mean_estimate {
+  double mean;            ///< The mean over prompts.
+  double standard_error;  ///< s/√P, with s the sample standard deviation over the P prompts.
+  double low;   ///< The lower end of the 95 % interval: mean − t·standard_error, with t the 97.5 % quantile of
+                ///< Student's distribution with P − 1 degrees of freedom.
+  double high;  ///< The upper end, mean + t·standard_error.
+  Eigen::Index prompts;  ///< P.
+};
+
+/// The mean over prompts of one number for each prompt, such as `win_rates` or a difference of two `win_rates`. The mean
+/// of a difference is a paired comparison: its error is that of the difference on each prompt.
+///
+/// Shapes: values: P ≥ 1.
+/// Errors: throws if there is no value or one is not finite.
+template <vector_expression V>
+mean_estimate mean_over_prompts(const V& values) {
+  const array<double> v = detail::as_column(values).template cast<double>();
+  if (v.size() == 0) detail::fail("mean_over_prompts", "at least one prompt", "none");
+  for (Eigen::Index p = 0; p < v.size(); ++p)
+    if (!detail::is_finite(v[p]))
+      detail::fail("mean_over_prompts", "finite values", detail::concat(v[p], detail::position(p)));
+  const double P = static_cast<double>(v.size()), mean = v.mean();
+  if (v.size() == 1) return {mean, detail::nan<double>, detail::nan<double>, detail::nan<double>, 1};
+  const double error = std::sqrt((v - mean).square().sum() / (P - 1) / P);
+  const double margin = detail::student_quantile(v.size() - 1) * error;
+  return {mean, error, mean - margin, mean + margin, v.size()};
+}
+
+/// The KL of a policy to the reference, in nats per response, from responses sampled from the policy: the mean over
+/// prompts of each prompt's mean log-ratio. It is unbiased.
+///
+///     KL(π ‖ π_ref) = E_{y ~ π}[log π(y) − log π_ref(y)]
+///
+/// Shapes: log_probabilities, reference_log_probabilities: P × M, of whole responses (sums over their tokens).
+/// Errors: throws if the shapes differ or a number is not finite.
+template <array_expression L, array_expression R>
+mean_estimate kl_divergence(const L& log_probabilities, const R& reference_log_probabilities) {
+  const matrix<double> now = detail::as_array(log_probabilities).template cast<double>(),
+                       reference = detail::as_array(reference_log_probabilities).template cast<double>();
+  detail::check_size("kl_divergence", "rows of reference_log_probabilities", now.rows(), reference.rows());
+  detail::check_size("kl_divergence", "columns of reference_log_probabilities", now.cols(), reference.cols());
+  if (now.size() == 0) detail::fail("kl_divergence", "at least one response to each prompt", "none");
+  for (Eigen::Index p = 0; p < now.rows(); ++p)
+    for (Eigen::Index m = 0; m < now.cols(); ++m)
+      for (const double x : {now(p, m), reference(p, m)})
+        if (!detail::is_finite(x))
+          detail::fail("kl_divergence", "finite log-probabilities", detail::concat(x, detail::position(p, m)));
+  return mean_over_prompts((now - reference).rowwise().mean().eval());
+}
+
+}  // namespace infalign
