@@ -57,7 +57,7 @@ void check_procedure(const T& t) {
 
 }  // namespace
 
-TEST_CASE("Each procedure is its formula, by hand") {
+TEST_CASE("Each procedure has the values computed by hand from its formula") {
   CHECK(plain_sampling{}.cdf(0.3) == 0.3);
   CHECK(plain_sampling{}.density(0.3) == 1);
   CHECK(best_of{4}.cdf(0.5) == 1. / 16);
@@ -74,7 +74,7 @@ TEST_CASE("Each procedure is its formula, by hand") {
   CHECK(best_of_poisson{2}.density(0.5) == near(0.73575888234288464, 1e-15));  // 2·e⁻¹
 }
 
-TEST_CASE("Every procedure grows from 0 to 1, with its density as its slope") {
+TEST_CASE("Every CDF grows from 0 to 1, and its slope is the density") {
   check_procedure(plain_sampling{});
   for (int n : {1, 2, 3, 8, 16}) {
     check_procedure(best_of{n});
@@ -87,7 +87,7 @@ TEST_CASE("Every procedure grows from 0 to 1, with its density as its slope") {
   for (double lambda : {0., 0.3, 5.}) check_procedure(best_of_poisson{lambda});
 }
 
-TEST_CASE("At the ends densities are exact") {
+TEST_CASE("Densities are exact at 0 and 1") {
   for (int n : {1, 2, 5, 1000}) {
     const double one = n == 1, all = n;
     CHECK(best_of{n}.density(0) == one);
@@ -121,7 +121,7 @@ TEST_CASE("Best and worst of n are accurate near 0 and 1, for n up to 1,000") {
     }
 }
 
-TEST_CASE("Order statistics are accurate to 1e-12: relatively where G is at most one half, else absolutely") {
+TEST_CASE("Order statistics are accurate to 1e-12, relatively if G is at most one half, else absolutely") {
   double worst_below = 0, worst_above = 0, worst_density = 0;
   for (int n : {1, 2, 5, 15, 16, 17, 100, 978, 1000})
     for (double u : {1e-12, 1e-3, 0.07, 0.2, 0.45, 0.5, 0.72, 0.9, 0.999, 1 - 1e-9}) {
@@ -145,7 +145,7 @@ TEST_CASE("Order statistics are accurate to 1e-12: relatively where G is at most
   CHECK(worst_density < 1e-12);
 }
 
-TEST_CASE("Procedures are cases of one another") {
+TEST_CASE("Special cases of one procedure are other procedures") {
   const array<double> third{{0, 0, 1}};
   for (double u : {0., 1e-9, 0.2, 0.5, 0.77, 1.}) {
     CHECK(best_of{1}.cdf(u) == u);
@@ -180,10 +180,10 @@ TEST_CASE("The median of 5 is the median of 5 draws") {
   CHECK(order_statistic{3, 5}.cdf(u) == near(below / 20000., 0.01));  // 3 standard errors
 }
 
-TEST_CASE("Parameters out of range are refused, by cdf and density alike") {
+TEST_CASE("Parameters out of range are rejected by check") {
   const auto check = [](const auto& t, const std::string& expected) {
-    CHECK(error_of([&] { t.cdf(0.5); }) == expected);
-    CHECK(error_of([&] { t.density(0.5); }) == expected);
+    CHECK(error_of([&] { t.check(); }) == expected);
+    CHECK(error_of([&] { detail::checked(t); }) == expected);
   };
   const auto weights = [](auto... w) { return random_best_of{array<double>{{w...}}}; };
   check(best_of{0}, "best_of: expected n of at least 1, got 0");
@@ -196,7 +196,7 @@ TEST_CASE("Parameters out of range are refused, by cdf and density alike") {
   check(weights(0., INFINITY), "random_best_of: expected weights of at least 0, got inf at index 1");
   check(weights(0.5, 0.25), "random_best_of: expected weights that sum to 1, got 0.75");
   check(random_best_of{array<double>()}, "random_best_of: expected weights that sum to 1, got 0");
-  CHECK(error_of([&] { weights(0.5, 0.5 + 2e-9).cdf(0.5); }) != "no error");
+  CHECK(error_of([&] { weights(0.5, 0.5 + 2e-9).check(); }) != "no error");
   check(weights(0.5, 0.5 + 5e-10), "no error");
   check(best_of_poisson{-1}, "best_of_poisson: expected lambda finite and at least 0, got -1");
   check(best_of_poisson{std::nan("")}, "best_of_poisson: expected lambda finite and at least 0, got NaN");
@@ -214,4 +214,41 @@ TEST_CASE("Any type with a CDF and a density is a procedure") {
   STATIC_REQUIRE(procedure<squared>);
   STATIC_REQUIRE(!procedure<no_density>);
   STATIC_REQUIRE(!procedure<int>);
+}
+
+TEST_CASE("A procedure from a CDF alone has the density of the CDF") {
+  const auto check = [](const auto& t) {
+    const from_cdf numeric([&](double u) {
+      CHECK_FALSE((u < 0 || u > 1));
+      return t.cdf(u);
+    });
+    numeric.check();
+    double worst = 0;
+    for (double u = 0; u <= 1; u += 1. / 512) worst = std::max(worst, std::abs(numeric.density(u) - t.density(u)));
+    for (const double u : {1e-300, 1e-12, 1e-5, 1e-3, 1 - 1e-3, 1 - 1e-5, 1 - 1e-12, 1.})
+      worst = std::max(worst, std::abs(numeric.density(u) - t.density(u)));
+    CHECK(worst < 1e-9);
+    CHECK(numeric.cdf(0.3) == t.cdf(0.3));
+    CHECK(numeric.density(0.5) >= 0);
+  };
+  check(plain_sampling{});
+  for (const int n : {2, 4, 10, 64}) {
+    check(best_of{n});
+    check(worst_of{n});
+  }
+  check(order_statistic{3, 5});
+  check(order_statistic{2, 12});
+  check(best_of_poisson{3});
+}
+
+TEST_CASE("A function that is no CDF on [0, 1] is rejected") {
+  const auto error = [](auto f) { return error_of([&] { from_cdf(f).check(); }); };
+  const std::string expected = "from_cdf: expected a CDF that grows from 0 at 0 to 1 at 1, got ";
+  CHECK(error([](double u) { return u * u; }) == "no error");
+  CHECK(error([](double u) { return 0.5 + u / 2; }) == expected + "0.5 at 0");
+  CHECK(error([](double u) { return u / 2; }) == expected + "0.5 at 1");
+  CHECK(error([](double u) { return 2 * u; }) == expected + "1.0078125 at 0.50390625");
+  CHECK(error([](double u) { return u < 0.5 ? 2 * u : u; }) == expected + "0.5 at 0.5");
+  CHECK(error([](double u) { return u < 0.25 ? u : std::nan(""); }) == expected + "NaN at 0.25");
+  STATIC_REQUIRE(procedure<from_cdf<double (*)(double)>>);
 }

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+#include <infalign/step/step_result.hpp>
+
+#include "batches.hpp"
+
+#include <cmath>
+#include <vector>
+
+using namespace infalign;
+using Eigen::Index;
+
+TEST_CASE("A mean, a standard deviation and extremes of the values that were added") {
+  metric_mean mean;
+  metric_std deviation;
+  metric_max most;
+  metric_min least;
+  for (double x : {3.0, -1.0, 4.0}) mean.add(x), deviation.add(x), most.add(x), least.add(x);
+  CHECK(mean == 2);
+  CHECK(deviation == near(std::sqrt(7.0), 1e-15));  // squares of 1, −3, 2 over 2
+  CHECK(most == 4);
+  CHECK(least == -1);
+  mean.add(10, 2);  // two values with the sum 10
+  CHECK(mean == near(16. / 5, 1e-15));
+}
+
+TEST_CASE("Without values a mean and a standard deviation are 0, and extremes NaN") {
+  CHECK(metric_mean{} == 0);
+  CHECK(metric_std{} == 0);
+  CHECK(std::isnan(double{metric_max{}}));
+  CHECK(std::isnan(double{metric_min{}}));
+  metric_std one;
+  one.add(5);
+  CHECK(one == 0);
+}
+
+TEST_CASE("A metric with a NaN is NaN") {
+  metric_mean mean;
+  mean.add(NaN);
+  mean.add(1);
+  CHECK(std::isnan(double{mean}));
+}
+
+namespace {
+
+/// Metrics of responses with these rewards and numbers of tokens.
+step_metrics metrics_of(const std::vector<double>& rewards, const std::vector<double>& tokens) {
+  step_metrics m;
+  for (const double r : rewards) {
+    m.sequences += 1;
+    m.reward.add(r);
+    m.reward_std.add(r);
+    m.kl_max.add(-r);
+  }
+  for (const double n : tokens) {
+    m.tokens += n;
+    m.kl_per_token.add(n / 2, n);
+    m.tokens_max.add(n);
+    m.tokens_min.add(n);
+  }
+  return m;
+}
+
+}  // namespace
+
+TEST_CASE("Metrics of parts add up to those of all responses") {
+  const step_metrics all = metrics_of({1, 5, 3, -2}, {4, 2, 8, 6});
+  step_metrics sum = metrics_of({1}, {4});
+  sum += metrics_of({5, 3}, {2, 8});
+  sum += metrics_of({}, {});
+  sum += metrics_of({-2}, {6});
+  CHECK(same(fields(sum), fields(all)));
+  CHECK(all.sequences == 4);
+  CHECK(all.reward == 1.75);
+  CHECK(all.kl_max == 2);
+  CHECK(all.tokens_max == 8);
+  CHECK(all.tokens_min == 2);
+  CHECK(all.kl_per_token == 0.5);
+}
+
+TEST_CASE("Metrics of shards are reduced by one sum and one maximum") {
+  const std::vector<step_metrics> shards{metrics_of({1, 5}, {4, 2}), metrics_of({3, -2}, {8, 6}), metrics_of({}, {})};
+  const step_metrics all = metrics_of({1, 5, 3, -2}, {4, 2, 8, 6});
+  std::vector<array<double>> sent;
+  for (const auto& shard : shards) {
+    step_metrics m = shard;
+    std::size_t call = 0;
+    reduce_metrics(m, [&](Eigen::Ref<array<double>> values, reduce_op op) {
+      REQUIRE(op == (call == 0 ? reduce_op::sum : reduce_op::maximum));
+      if (sent.size() == call)
+        sent.push_back(values);
+      else
+        sent[call] = op == reduce_op::sum ? array<double>(sent[call] + values) : array<double>(sent[call].max(values));
+      ++call;
+    });
+    CHECK(call == 2);
+  }
+  step_metrics m = shards[0];
+  reduce_metrics(m,
+                 [&](Eigen::Ref<array<double>> values, reduce_op op) { values = sent[op == reduce_op::sum ? 0 : 1]; });
+  CHECK(same(fields(m), fields(all)));
+  STATIC_REQUIRE(reduction<whole_batch>);
+}
