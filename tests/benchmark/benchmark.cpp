@@ -80,7 +80,7 @@ void gather_cold_rows(State& state) {
 template <real_scalar S>
 void leave_one_out_ranks(State& state) {
   const matrix<S> rewards = uniform<S>(10'000, 8);
-  matrix<S> result;
+  matrix<S> result(rewards.rows(), rewards.cols());
   workspace space;
   for (auto _ : state) {
     calibrate_leave_one_out_into(result, space, rewards);
@@ -154,7 +154,7 @@ void step_clip_k3(State& state) {
   const tokens<S> t(state.range(0), state.range(1));
   const policy_gradient step{k3_token_loss{.beta = 0.04}, group_standardized{}, ppo_clip{}, token_mean{}};
   const token_batch<S> batch{
-      .log_probabilities = t.now, .reference_log_probabilities = t.reference, .behavior_log_probabilities = t.old};
+      .log_probabilities = t.now, .reference_log_probabilities = t.reference, .old_log_probabilities = t.old};
   workspace space;
   step_result<S> out;
   for (auto _ : state) {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The same work as benchmark.cpp, done by NumPy and Torch on one thread: prints a JSON object of nanoseconds per item."""
+"""Times NumPy and Torch on the work of benchmark.cpp, on one thread. Prints a JSON object of nanoseconds per item."""
 import json
 import math
 import time
@@ -21,7 +21,7 @@ def measure(name, work, items, repeats=5):
     result[name] = best / items * 1e9
 
 
-# Calibration. Torch needs a sorted table; NumPy's best way is to compare and count, a block of rows that fits in the cache at a time.
+# Calibration. Torch needs a sorted table. NumPy is fastest if it compares and counts, in blocks of rows that fit in the cache.
 def counts(reference, rewards, block=500):
     u = numpy.empty_like(rewards)
     for first in range(0, len(rewards), block):

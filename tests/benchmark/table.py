@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""table.py PEERS.json NAME=BENCHMARK.json ...: the table of the README: the library's times beside the peers', their ratios, its share of the
-memory's bandwidth, and whether time is linear. Markdown, so that it can be pasted."""
+"""table.py PEERS.json NAME=BENCHMARK.json ...: prints the tables of README.md in Markdown: the library's times, those of the peers and their
+ratio; the library's share of the memory's bandwidth; and the growth of time with size."""
 import json
 import math
 import sys
@@ -26,7 +26,7 @@ def line(title, ours, theirs):
 print(f"| ns an item (times as fast) | {columns} | peer |\n|---|" + "---|" * (len(builds) + 1))
 for kind in ("float", "double"):
     line(f"calibrate {kind}, 100,000 × 128, 8 responses", f"calibrate_rows<{kind}>/100000/128/8", f"torch.searchsorted, {kind}")
-    line("the same, table made ready too", f"calibrate_rows<{kind}>/100000/128/8", f"numpy counts, {kind}")
+    line("as above, a peer that needs no sorted table", f"calibrate_rows<{kind}>/100000/128/8", f"numpy counts, {kind}")
 for kind in ("float", "double"):
     for k in (4, 16, 64, 256, 1024, 4096):
         best = min((f"{p}, {kind}, K = {k}" for p in ("torch.searchsorted", "numpy counts")), key=peers.get)
@@ -36,7 +36,7 @@ for kind in ("float", "double"):
     line(f"leave-one-out {kind}, 10,000 × 8", f"leave_one_out_ranks<{kind}>", f"numpy, leave-one-out, {kind}")
 for kind in ("float", "double"):
     line(f"exponential {kind}, 10 million", f"exponential_into<{kind}>", f"numpy.exp(10 u), into a buffer, {kind}")
-    line("", f"exponential_into<{kind}>", f"torch.exp(10 u), {kind}")
+    line("as above, another peer", f"exponential_into<{kind}>", f"torch.exp(10 u), {kind}")
 line("normalized_exponential float", "normalized_exponential_into<float>", "numpy.expm1(10 u)")
 line("a lambda, log(1 + u), float", "logarithm_into<float>", "numpy.log(1 + u)")
 line("tabulated (the optimum), float", "tabulated_into<float>", "numpy.interp, 500 knots")
@@ -47,7 +47,7 @@ line("win rates, best-of-4, 64 against 128", "win_rate_best_of_4", "numpy, best-
 line("optimal transform, best-of-4, at a β", "solve_best_of_4", None)
 line("optimal transform, best-of-4, at a KL", "solve_best_of_4_at_kl", None)
 
-print(f"\n| of the machine's bandwidth | {columns} |\n|---|" + "---|" * len(builds))
+print(f"\n| share of the machine's bandwidth | {columns} |\n|---|" + "---|" * len(builds))
 for title, limit, ours in (
     ("exponential float, of a copy", "copy<float>", "exponential_into<float>"),
     ("exponential double, of a copy", "copy<double>", "exponential_into<double>"),

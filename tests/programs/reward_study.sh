@@ -1,0 +1,110 @@
+#!/usr/bin/env bash
+# reward_study.sh PROGRAM: checks its numbers on a small file and its error messages; and its numbers on real rewards, if
+# ALPACAEVAL2_PREFERENCES names the file of the AlpacaEval 2 annotations.
+set -euo pipefail
+study=$1
+folder=$(mktemp -d)
+trap 'rm -r "$folder"' EXIT
+failures=0
+fail() { echo "FAILED: $*"; failures=1; }
+
+# same_table EXPECTED TOLERANCE < TABLE: fails unless words are equal and numbers within TOLERANCE. Lines that are not in EXPECTED are ignored.
+same_table() {
+  awk -v tolerance="$2" '
+    NR == FNR { expected[$1 " " $2] = $0; next }
+    ($1 " " $2) in expected {
+      n = split(expected[$1 " " $2], e); seen++
+      if (n != NF) { print "columns: " $0; bad = 1 }
+      for (i = 3; i <= n; i++)
+        if (($i == "-" || e[i] == "-" || FNR == 1) ? $i != e[i] : ($i - e[i] > tolerance || e[i] - $i > tolerance)) { print "expected " e[i] ", got " $i ": " $0; bad = 1 }
+    }
+    END { for (k in expected) rows++; if (seen != rows) { print "rows: " seen + 0 " of " rows; bad = 1 } exit bad }' <(echo "$1") -
+}
+
+# Expected values come from a separate Python program: win rates by enumeration of all 4-tuples of responses of both policies, beta by bisection.
+cat >"$folder/small.jsonl" <<'END'
+{"prompt": "two", "rewards": [0, 1], "lengths": [5, 9]}
+{"prompt": "ties on top", "rewards": [0, 1000, 1000]}
+{"prompt": "all equal", "rewards": [3, 3], "unknown": {"key": null}}
+
+{"rewards": [-2.0, 5, 1e0]}
+END
+small='procedure kl raw zscore calibrated exponential
+plain 0.25 0.6227 0.6425 0.6426 0.6263
+plain 0.50 0.6813 0.6837 0.6837 0.6806
+plain 1.00 - - - -
+best-of-4 0.25 0.5312 0.5336 0.5336 0.5336
+best-of-4 0.50 0.5340 0.5340 0.5340 0.5340
+best-of-4 1.00 - - - -
+worst-of-4 0.25 0.7055 0.7270 0.7292 0.7507
+worst-of-4 0.50 0.8180 0.8328 0.8333 0.8364
+worst-of-4 1.00 - - - -'
+"$study" "$folder/small.jsonl" | same_table "$small" 0.0001 || fail "the small file"
+"$study" - <"$folder/small.jsonl" | same_table "$small" 0.0001 || fail "standard input"
+[ "$("$study" "$folder/small.jsonl" | wc -l)" -eq 10 ] || fail "ten lines"
+
+# Two rewards: the better one has probability p with log 2 + p log p + (1 - p) log(1 - p) = 0.25, so p = 0.8378, W = 1/4 + p/2.
+echo '{"rewards": [0, 1]}' | "$study" - | same_table "plain 0.25 0.6689 0.6689 0.6689 0.6689
+plain 1.00 - - - -" 0.0001 || fail "two rewards"
+echo '{"rewards": [3, 3, 3]}' | "$study" - | same_table "plain 0.25 - - - -" 0 || fail "equal rewards reach no KL"
+echo '{"rewards": [1e308, -1e308, 0]}' | "$study" - | same_table "plain 0.25 $(echo '{"rewards": [1, -1, 0]}' | "$study" - | awk '/^plain +0.25/ { print $3, $4, $5, $6 }')" 0 ||
+  fail "rewards whose difference overflows"
+
+# rejects NAME TEXT < INPUT: fails unless the exit code is 1, standard output is empty, and the message contains TEXT.
+rejects() {
+  local status=0
+  "$study" - >"$folder/out" 2>"$folder/error" || status=$?
+  [ $status -eq 1 ] || fail "$1: exit code $status"
+  [ ! -s "$folder/out" ] || fail "$1: a table although there is an error"
+  grep -qF -- "$2" "$folder/error" || fail "$1: $(cat "$folder/error")"
+}
+printf '{"rewards": [1]}\nnot JSON\n' | rejects "not JSON" "-:2: not JSON"
+printf '{"rewards": [1]\n' | rejects "half a line" "-:1: not JSON"
+printf '[1, 2]\n' | rejects "no object" "-:1: expected an object"
+printf '{"prompt": "x"}\n' | rejects "no rewards" '-:1: expected an object with the key "rewards"'
+printf '{"rewards": 3}\n' | rejects "a number" '-:1: expected "rewards" to be a list'
+printf '{"rewards": []}\n' | rejects "an empty list" '-:1: expected "rewards" to be a list of at least one number'
+printf '{"rewards": [1]}\n\n{"rewards": [1, "2"]}\n' | rejects "a string" '-:3: expected a number at rewards[1], got "2"'
+printf '{"rewards": [null]}\n' | rejects "null" '-:1: expected a number at rewards[0], got null'
+printf '{"rewards": [NaN]}\n' | rejects "NaN" '-:1: not JSON'
+printf '{"rewards": [1e999]}\n' | rejects "overflow" '-:1: not JSON'
+printf '' | rejects "an empty file" '-: no lines of rewards'
+printf ' \n\n' | rejects "blank lines only" '-: no lines of rewards'
+for name in "$folder/none.jsonl" "$folder"; do
+  if "$study" "$name" 2>"$folder/error"; then fail "$name is read"; fi
+  grep -qF "$name: cannot be" "$folder/error" || fail "no message about $name"
+done
+
+# Calibrated from K of the rewards: K of all changes nothing; there are more columns; too few rewards are an error.
+seven='{"rewards": [0.5, 3, -1, 9, 2, 2.5, 4]}'
+[ "$(echo "$seven" | "$study" - 7 | cut -c -43 | tail -n +2)" = "$(echo "$seven" | "$study" - | tail -n +2)" ] || fail "K of all"
+echo "$seven" | "$study" - 7 | head -n 1 | grep -qx 'procedure kl raw zscore calibrated exponential unbiased_exponential power unbiased_power win_probability unbiased_win_probability' ||
+  fail "the header with K"
+echo "$seven" | "$study" - 7 | awk '/^plain/ && !($5 == $8 && $8 == $9 && $9 == $10 && $10 == $11 && $7 == "-") { exit 1 }' ||
+  fail "for one sample every power and win probability is the calibrated reward"
+echo "$seven" | "$study" - 6 | awk '/^best-of-4/ && $9 != "-" { exit 1 }' || fail "u^7 without bias needs 7"
+printf '{"rewards": [1, 2, 3]}\n{"rewards": [1, 2]}\n' | "$study" - 3 2>"$folder/error" && fail "K above a prompt's rewards"
+grep -qF -- "-: prompt 2 has 2 rewards, fewer than K = 3" "$folder/error" || fail "K above a prompt's rewards: $(cat "$folder/error")"
+for k in 0 -1 x; do
+  status=0
+  "$study" "$folder/small.jsonl" $k 2>"$folder/error" || status=$?
+  [ $status -eq 2 ] || fail "K = $k: exit code $status"
+done
+
+# Real rewards: a judge model's preferences for the responses of 56 models to 505 prompts (AlpacaEval 2).
+data=${ALPACAEVAL2_PREFERENCES:-}
+if [ -n "$data" ]; then
+  "$study" "$data" | same_table 'procedure kl raw zscore calibrated exponential
+plain 0.50 0.6999 0.6903 0.7735 0.7122
+best-of-4 0.25 0.7528 0.7643 0.7293 0.7944
+best-of-4 0.50 0.8206 0.8283 0.7982 0.8673
+best-of-4 1.00 0.8814 0.8799 0.8740 0.9271
+worst-of-4 0.25 0.6209 0.6042 0.7843 0.8557
+worst-of-4 0.50 0.6837 0.6597 0.8856 0.9473
+worst-of-4 1.00 0.7843 0.7558 0.9742 0.9925' 0.0002 || fail "real rewards"
+  # With few references the gain is smaller, but the order is the same: at K = 32 the transformed rewards are ahead of raw and z-scored ones.
+  head -n 100 "$data" | "$study" - 32 | awk '/of-4/ && !($6 > $3 + 0.01 && $6 > $4 + 0.01) { print; bad = 1 } END { exit bad }' || fail "real rewards, K = 32"
+else
+  echo "real rewards: skipped, because ALPACAEVAL2_PREFERENCES names no file"
+fi
+exit $failures
