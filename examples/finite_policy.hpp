@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// The aligned policy in closed form, where the reference policy is uniform over a finite list of responses to each prompt.
+// The aligned policy in closed form, for a reference policy that is uniform over a finite list of responses to each
+// prompt.
 #pragma once
 
-#include <infalign/win_rate.hpp>
+#include <infalign/measure/exact_win_rate.hpp>
 
 #include <cmath>
 #include <limits>
@@ -11,13 +12,13 @@
 
 using rows = std::vector<infalign::array<double>>;  // one for each prompt
 
-/// The policy that is proportional to exp(scores / beta), and its KL to the uniform one.
+/// The policy proportional to exp(scores / beta), and its KL to the uniform policy.
 struct softmax {
   infalign::array<double> policy;
   double kl;
 
   softmax(const infalign::array<double>& scores, double beta) {
-    // In halves, so that no difference overflows; and e^-700 is nothing, but finite.
+    // Halves are subtracted, so that no difference overflows. e^-700 is negligible, but its logarithm is finite.
     const infalign::array<double> x = ((scores / 2 - scores.maxCoeff() / 2) / (beta / 2)).max(-700.0);
     policy = x.exp();
     const double sum = policy.sum();
@@ -32,8 +33,8 @@ inline double mean_kl(const rows& scores, double beta) {
   return sum / static_cast<double>(scores.size());
 }
 
-/// The one beta at which the mean KL over the prompts is as given, where there is one: bisection on log beta over all that
-/// a double can hold.
+/// The beta at which the mean KL over the prompts is `kl`, or nothing if no beta reaches it. Bisects log beta over the
+/// range of a double.
 inline std::optional<double> beta_at(const rows& scores, double kl) {
   double low = std::log(std::numeric_limits<double>::min()), high = std::log(std::numeric_limits<double>::max());
   if (mean_kl(scores, std::exp(low)) <= kl + 1e-9) return std::nullopt;

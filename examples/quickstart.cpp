@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Calibrate, transform, train: one small policy per prompt is trained by the step itself on three rewards, at the same
-// KL, and then used with best-of-4 and with worst-of-4.
+// Calibrate, transform, train. Small policies, one for each prompt, are trained with the step on four rewards at the
+// same KL, and then used with best-of-4 and worst-of-4.
 #include <infalign/infalign.hpp>
 
 #include <cmath>
@@ -9,7 +9,8 @@
 
 using infalign::array, infalign::matrix;
 
-// Rewards of 10 responses to each of 6 prompts: one reward model, yet each prompt has its own scale and skew.
+// Rewards of 10 responses to each of 6 prompts. They come from one reward model, but each prompt has its own scale and
+// skew.
 const matrix<double> rewards{{-0.9, -0.7, -0.6, -0.5, -0.4, -0.3, -0.1, 0.0, 0.2, 0.6},
                              {1.0, 1.1, 1.1, 1.2, 1.2, 1.3, 1.3, 1.4, 1.6, 9.0},
                              {-60, -31, -18, -9.0, -5.0, -2.0, -1.0, 0.0, 1.0, 2.0},
@@ -48,7 +49,7 @@ void train_and_report(const char* name, const Shape& shape) {
                                               .reference_log_probabilities = log_reference};
     const auto gradient = step(batch, shape(raw)).gradient;
 
-    // The trainer's own part: back through its log-probabilities, log softmax here, and a step downhill.
+    // This is the trainer's part: from d loss / d log-probability back through the softmax, and a step downhill.
     const double rate = 20 / beta / (1 + iteration / 400.0);
     for (Eigen::Index p = 0; p < prompts; ++p)
       for (Eigen::Index m = 0; m < M; ++m) {
@@ -71,7 +72,7 @@ void train_and_report(const char* name, const Shape& shape) {
 
 int main() {
   std::printf("Win rate against the reference policy\n%-36s   KL   best-of-4   worst-of-4\n", "trained on");
-  const infalign::calibration calibrated{rewards};  // here the ten responses are all that the reference policy says
+  const infalign::calibration calibrated{rewards};  // the ten responses are the whole reference policy
   train_and_report("raw reward", [](const matrix<double>& r) { return r; });
   train_and_report("calibrated", calibrated);
   train_and_report("calibrated, for best-of-4", calibrated | infalign::exponential{.t = 10});

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 // reference_samples: how many reference samples K does calibration need?
 //
-// 200 prompts of 500 responses each (a policy's rewards, their calibrated rewards evenly spread) are calibrated from K
-// of them drawn at random; the policy that training on the transformed reward ends in is known in closed form, and so
-// is its exact win rate over all 500.
+// There are 200 prompts with 500 responses each. Their calibrated rewards are evenly spread. Rewards are calibrated
+// from K responses drawn at random. The policy that training on the transformed reward gives is known in closed form,
+// and so is its exact win rate over all 500 responses.
 //
-//  1. bias: the mean of e^{tĈ} and of Ĉ^m over the draws, relative to e^{tC} and C^m, and of their unbiased forms.
-//  2. loss: by how much the win rate at KL 0.5 falls short of that of the exact C. One beta for all prompts, chosen
-//     anew for each entry so that the mean KL is 0.5.
-//  3. check: the same beta as theory has it. What the theory predicts against what comes true, and what one would see
-//     who measured with the references that calibrated.
+//  1. Bias: the mean of e^{tĈ} and Ĉ^m over the draws, divided by e^{tC} and C^m; also of their unbiased forms.
+//  2. Loss: the win rate at KL 0.5 with the exact C, less that with Ĉ. All prompts have one beta, chosen for each entry
+//     so that the mean KL is 0.5.
+//  3. Check: at the beta of the theory, the predicted and the true KL and win rate; and the win rate that one would
+//     measure with fresh references, and with those that calibrated.
 #include "finite_policy.hpp"
 
 #include <infalign/infalign.hpp>
@@ -27,10 +27,10 @@ using namespace infalign;
 
 constexpr Eigen::Index prompts = 200, responses = 500;
 
-/// The same rewards for every prompt: only their order matters.
+/// Rewards of the responses to each prompt. Only their order matters.
 const array<double> rewards = array<double>::LinSpaced(responses, 0, 1);
 
-/// A score for each response from a reward shaping, given K reference rewards a prompt.
+/// Scores of responses, from K reference rewards for each prompt.
 using scorer = std::function<matrix<double>(const matrix<double>& reference, const matrix<double>& rewards)>;
 
 template <class Rank, class Phi>
@@ -53,7 +53,7 @@ rows scores_of(const scorer& score, const matrix<double>& reference) {
   return result;
 }
 
-/// The win rate at a KL with one beta for all prompts.
+/// The win rate at a KL, with one beta for all prompts.
 template <procedure Procedure>
 double win_rate_at(const rows& scores, double kl, const Procedure& procedure) {
   const rows every(scores.size(), rewards);
@@ -62,7 +62,7 @@ double win_rate_at(const rows& scores, double kl, const Procedure& procedure) {
 
 const std::vector<Eigen::Index> sizes{4, 8, 16, 32, 64, 128, 256};
 
-/// E over below ~ Binomial(K, C) of a rank functor, over the truth.
+/// The mean of a rank functor over below ~ Binomial(K, C), divided by the true value.
 template <rank_functor Rank>
 double relative_mean(const Rank& rank, Eigen::Index K, double C, double truth) {
   double sum = 0, cdf = 0;
@@ -98,7 +98,7 @@ void print_bias() {
   std::printf("\n\n");
 }
 
-/// One line: the win rate at KL 0.5 with the exact C, and what is lost at each K.
+/// Prints one line: the win rate at KL 0.5 with the exact C, and the loss at each K.
 template <procedure Procedure>
 void print_loss(const std::string& name, const Procedure& procedure, const scorer& exact, Eigen::Index least,
                 const scorer& estimated) {
@@ -140,7 +140,7 @@ void print_losses() {
   for (const int n : {2, 4, 10}) lines("worst-of-" + std::to_string(n), worst_of{n}, n, -1);
 }
 
-/// 16 responses of the policy to each prompt, at random.
+/// The rewards of 16 random responses of the policy to each prompt.
 matrix<double> sample(const rows& scores, double beta, std::mt19937_64& random) {
   matrix<double> result(static_cast<Eigen::Index>(scores.size()), 16);
   for (std::size_t p = 0; p < scores.size(); ++p) {
@@ -162,7 +162,8 @@ void print_check() {
     const matrix<double> reference = draw(K, random), fresh = draw(K, random);
     const rows scores = scores_of(by(mid_rank{}, chosen.transform), reference), every(scores.size(), rewards);
     const matrix<double> policy = sample(scores, chosen.beta, random);
-    const estimate honest = win_rate(policy, fresh, best_of{4}), optimistic = win_rate(policy, reference, best_of{4});
+    const mean_estimate honest = win_rate(policy, fresh, best_of{4}),
+                        optimistic = win_rate(policy, reference, best_of{4});
     std::printf("%5d %12.4f %12.4f   %.4f [%.4f, %.4f]  %.4f [%.4f, %.4f]\n", static_cast<int>(K),
                 mean_kl(scores, chosen.beta), mean_win_rate(every, scores, chosen.beta, best_of{4}), honest.mean,
                 honest.low, honest.high, optimistic.mean, optimistic.low, optimistic.high);

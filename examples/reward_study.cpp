@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT
-// reward_study FILE.jsonl [K]: what calibrating and transforming would gain on your own rewards, before any training.
+// reward_study FILE.jsonl [K]: the gain of calibrating and transforming your own rewards, before any training.
 //
-// Each line is {"prompt": ..., "rewards": [...]}, the rewards of the reference policy's responses to one prompt, as
-// many as there are. For each reward (raw, z-scored per prompt, calibrated, calibrated and exponentially transformed)
-// the policy that maximises it under a KL term is known in closed form: each response's probability is proportional to
-// exp(reward / beta). The table gives its exact win rate against the reference policy, averaged over the prompts, with
-// beta chosen so that the mean KL is as given: "-" where no beta reaches it.
+// Each line is {"prompt": ..., "rewards": [...]}: the rewards of any number of the reference policy's responses to one
+// prompt. The program compares four rewards: raw, z-scored per prompt, calibrated, and calibrated and exponentially
+// transformed. For each, the policy that maximises it under a KL term is known in closed form: the probability of a
+// response is proportional to exp(reward / beta). The table has the exact win rate of that policy against the reference
+// policy, averaged over the prompts, with the beta that gives the mean KL of the row; "-" if no beta does.
 //
-// With K, rewards are calibrated from K of each prompt's responses at random (8 draws a prompt), and still judged on
-// all of them; then there are columns for two more transforms, and for the unbiased form of each ("-" where K is too
-// small).
+// With K, rewards are calibrated from K random responses to each prompt (8 draws a prompt), and win rates are still
+// over all responses. Then there are columns for two more transforms, and for the unbiased form of each; "-" if K is
+// too small.
 #include "finite_policy.hpp"
 
+#include <infalign/adapters/jsonl.hpp>
 #include <infalign/infalign.hpp>
-#include <infalign/jsonl.hpp>
 
 #include <cmath>
 #include <cstdio>
@@ -38,8 +38,8 @@ array<double> z_score(const array<double>& r) {
   return centred / std::sqrt(centred.square().mean());
 }
 
-/// A column of the table: a name, the scores that the policy maximises given reference rewards and all rewards of a
-/// prompt, and the fewest reference rewards that it needs.
+/// A column of the table: its name, the scores that the policy maximises (a function of the reference rewards and all
+/// rewards of a prompt), and the smallest number of reference rewards that it needs.
 struct column {
   std::string name;
   std::function<array<double>(const array<double>& reference, const array<double>& rewards)> score;
@@ -56,9 +56,9 @@ column shaped(const std::string& name, Rank rank, Phi phi, Eigen::Index least = 
           least};
 }
 
-/// Raw, z-scored, calibrated and exponential rewards; where calibration has a sample of the references only, also
-/// others, and next to each its unbiased form. N: of best-of-N or worst-of-N, which the procedure is. 2N − 1 is the
-/// power that is best at a small KL: u^(2N−1), or 1 − (1 − u)^(2N−1).
+/// The columns for a procedure, which is best-of-N or worst-of-N: raw, z-scored, calibrated and exponential rewards.
+/// With a sample of the references also other transforms, and the unbiased form of each. At a small KL the best power
+/// is u^(2N−1), or 1 − (1 − u)^(2N−1) for worst-of-N.
 template <class Procedure>
 std::vector<column> columns(int N, double t, bool sampled) {
   const Procedure once{N}, small_kl{2 * N - 1};
@@ -77,7 +77,7 @@ std::vector<column> columns(int N, double t, bool sampled) {
   return result;
 }
 
-/// The rewards to calibrate from: all, or K of each prompt's at random.
+/// The rewards to calibrate from: all, or K random ones of each prompt.
 array<double> references(const array<double>& rewards, Eigen::Index K, std::mt19937& random) {
   if (K == 0) return rewards;
   array<double> r = rewards;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// How close does training come to the best that any transform can do? Per-prompt softmax policies over 200 responses
-// are trained to convergence by sampled steps, on
+// How close does training come to the optimum? Softmax policies over 200 responses, one for each prompt, are trained to
+// convergence by sampled steps on
 //   (a) the best exponential transform of the calibrated reward,
 //   (b) win probabilities with max@N credit (min@N for worst-of-N), which need no transform,
-//   (c) the transform that is best for the policy as it stands, re-made for each batch,
+//   (c) the ascent transform, which is best for the present policy, computed for each batch,
 //   (d) the optimal transform,
-// and compared with the optimum at the same beta, which is known before training.
+// and compared with the optimum at that beta, which is known before training.
 #include <infalign/infalign.hpp>
 
 #include <cmath>
@@ -19,7 +19,7 @@ using namespace infalign;
 constexpr Eigen::Index prompts = 4, responses = 200, group = 64;
 constexpr double uniform = 1.0 / static_cast<double>(responses);
 
-/// Rewards of four shapes and scales: normal, exponential, bounded, heavy-tailed.
+/// Rewards with four shapes and scales: normal, exponential, bounded, heavy-tailed.
 matrix<double> make_rewards() {
   std::mt19937 random(7);
   std::normal_distribution<double> normal;
@@ -31,7 +31,7 @@ matrix<double> make_rewards() {
   return rewards;
 }
 
-/// The log of each response's probability, trained by steps on groups sampled from it.
+/// Trains a policy by steps on groups sampled from it. Returns the log-probability of each response.
 template <class Shape, class Step>
 matrix<double> train(const matrix<double>& rewards, const Shape& shape, const Step& step, double rate) {
   constexpr int iterations = 12000;
@@ -65,7 +65,7 @@ matrix<double> train(const matrix<double>& rewards, const Shape& shape, const St
 
 template <procedure Procedure>
 void report(const char* name, const matrix<double>& rewards, const matrix<double>& log_policy,
-            const Procedure& procedure, const optimized_transform& optimum) {
+            const Procedure& procedure, const optimum& optimum) {
   const double kl = (log_policy.exp() * (log_policy - std::log(uniform))).sum() / static_cast<double>(prompts);
   double win_rate = 0;
   for (Eigen::Index p = 0; p < prompts; ++p)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// tradeoff_curves NAME: the trade-off between KL and inference-time win rate for best-of-N and worst-of-N, N = 2, 4,
-// 10, under the identity, the logarithm, exponentials and the optimum. Prints a table of win rates at three KLs, with
-// the best t and the optimum's beta; writes the curves to NAME.csv and, where gnuplot is installed, NAME.png. All of it
-// is theory: it holds for every language model and every reward.
+// tradeoff_curves NAME: the trade-off between KL and win rate of best-of-N and worst-of-N, for N = 2, 4, 10 and the
+// identity, the logarithm, exponentials and the optimum. Prints a table of win rates at three KLs, with the best t and
+// the optimum's beta. Writes the curves to NAME.csv and, if gnuplot is installed, NAME.png. All numbers come from
+// theory: they hold for every language model and every reward.
 #include <infalign/infalign.hpp>
 
 #include <cmath>
@@ -17,7 +17,7 @@ namespace {
 
 using namespace infalign;
 
-/// Betas from high to low, as multiples of the range of a transform on [0, 1].
+/// Betas from high to low, for a transform whose values on [0, 1] have this range.
 std::vector<double> betas(double range) {
   std::vector<double> result;
   for (double x = 4; x > -11; x -= 0.0625) result.push_back(range * std::exp(x));
@@ -43,11 +43,12 @@ void write_curves(std::ostream& csv, const std::string& panel, const Procedure& 
   write("optimum", optimum);
 }
 
-/// Win rates at a few KLs: of four transforms, of the best exponential with its t, and of the optimum with its beta.
+/// Prints win rates at three KLs: of four transforms, of the best exponential with its t, and of the optimum with its
+/// beta.
 template <procedure Procedure>
 void print_table(const std::string& panel, const Procedure& procedure, double sign) {
   for (const double kl : {0.1, 0.5, 1.0}) {
-    const auto win_rate = [&](const auto& phi) { return tilted_policy(phi, at_kl{kl}).win_rate(procedure); };
+    const auto win_rate = [&](const auto& phi) { return aligned_policy(phi, at_kl{kl}).win_rate(procedure); };
     const auto exponential = best_exponential(procedure, at_kl{kl});
     const auto optimum = optimal_transform(procedure, at_kl{kl});
     std::printf("%-11s %4.2f %9.4f %9.4f %9.4f %9.4f %9.4f (t = %5.1f) %9.4f (beta = %.4f)\n", panel.c_str(), kl,
@@ -57,8 +58,8 @@ void print_table(const std::string& panel, const Procedure& procedure, double si
   }
 }
 
-/// What gnuplot draws from the CSV: dotted, dashed and solid lines, dark and light, so that a grey print keeps them
-/// apart.
+/// The gnuplot script that draws the CSV. Lines differ in dashes and brightness, so that they can be distinguished in a
+/// grey print.
 std::string script(const std::string& name) {
   std::string s =
       "set encoding utf8\nset terminal pngcairo size 1500,920 font 'sans,14'\nset output '" + name +

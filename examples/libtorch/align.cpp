@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 the infalign authors
-// The whole of CTRL on a small language model: supervised model, reward model, reference rewards, alignment on five
-// rewards, and the report. Each stage keeps its result in FOLDER, and goes on from there when it is started again.
+// All of CTRL on a small language model: supervised model, reward model, reference rewards, alignment on five rewards,
+// and the report. Each stage saves its state in FOLDER, and continues from there if it is started again.
 #include "align.hpp"
 #include "report.hpp"
 #include "resumable.hpp"
@@ -12,6 +12,7 @@
 #include <malloc.h>
 #endif
 
+#include <cmath>
 #include <fstream>
 #include <iostream>
 
@@ -24,23 +25,24 @@ struct options {
   int64_t supervised_steps = 1500, reward_steps = 200, steps = 400;
   int64_t prompts = 16, responses = 16;  // of one step
   int64_t references = 64;               // K
-  int64_t rank = 4;                      // of what alignment learns
+  int64_t rank = 4;                      // of the LoRA matrices
   double learning_rate = 1e-3, kl = 0.5;
   std::vector<std::uint64_t> seeds{1, 2, 3};
   std::vector<std::string> goals;  // all if none is named
+  int points = 3;
   bool report_only = false;
 };
 
 const auto device = torch::cuda::is_available() ? torch::kCUDA : torch::kCPU;
 
-/// A file of tokens as a tensor.
+/// Reads a file of tokens as a tensor.
 Tensor read_tokens(const fs::path& file, int64_t columns) {
   const infalign::npy_array<std::int64_t> values(file);
   return torch::from_blob(const_cast<std::int64_t*>(values.data()), {values.size() / columns, columns}, torch::kLong)
       .to(device, torch::kLong, false, true);
 }
 
-/// Rows of a tensor at random.
+/// Random rows of a tensor.
 Tensor random_rows(int64_t rows, int64_t count) {
   return torch::randint(rows, {count}, torch::kLong).to(device);
 }
@@ -50,9 +52,11 @@ int64_t count_lines(const fs::path& file) {
   return std::count(std::istreambuf_iterator<char>(in), {}, '\n');
 }
 
-/// The KL that the policy of an alignment run is brought to, and measured at. The last is what it was trained for.
-std::vector<double> budgets(double kl) {
-  return {kl / 4, kl / 2, kl};
+/// The KLs at which the policy of an alignment run is measured. The last is the one that it was trained for.
+std::vector<double> budgets(double kl, int points) {
+  std::vector<double> result;
+  for (int i = points - 1; i >= 0; --i) result.push_back(std::ldexp(kl, -i));
+  return result;
 }
 
 class run {
@@ -72,7 +76,7 @@ class run {
  private:
   fs::path in(const std::string& name) const { return o_.folder / name; }
 
-  /// The supervised model, which is the reference policy: a language model of the dialogues.
+  /// Trains the supervised model, a language model of the dialogues. It is the reference policy.
   void supervise() {
     const auto prompts = read_tokens(in("training.turns.prompts.npy"), prompt_length),
                responses = read_tokens(in("training.turns.responses.npy"), response_length);
@@ -103,7 +107,7 @@ class run {
               << " nats a token\n";
   }
 
-  /// The reward model: Bradley and Terry's, P(chosen above rejected) = σ(r(chosen) − r(rejected)).
+  /// Trains the reward model (Bradley and Terry): P(chosen above rejected) = σ(r(chosen) − r(rejected)).
   void learn_reward() {
     struct comparisons {
       Tensor prompts, chosen, rejected;
@@ -121,7 +125,7 @@ class run {
     torch::manual_seed(2);
     reward_ = reward_model(size_);
     reward_->to(device);
-    move_weights(reward_->trunk, reference_, 0);  // what the supervised model knows is where it begins
+    move_weights(reward_->trunk, reference_, 0);  // it starts from the supervised model
     reward_->train();
     std::vector<double> numbers;
     train({"reward model", in("reward.pt"), o_.reward_steps, 5e-4}, *reward_, numbers, [&](int64_t, auto&) {
@@ -142,8 +146,8 @@ class run {
               << right(training) << " of those it learnt\n";
   }
 
-  /// K rewards of the reference policy for each prompt: a table of several files, so that it too can be stopped.
-  /// Those of the held-out prompts are never calibrated against.
+  /// Samples K rewards of the reference policy for each prompt. The table has several files, so that this can be
+  /// stopped too. Rewards of held-out prompts never calibrate.
   void sample_references() {
     prompts_ = read_tokens(in("training.prompts.npy"), prompt_length);
     held_out_ = read_tokens(in("held_out.prompts.npy"), prompt_length);
@@ -166,14 +170,14 @@ class run {
     if (stop_requested) throw interrupted();
   }
 
-  /// Policy gradient on one reward, with the KL held at its budget by the KL weight; then the policy is measured.
+  /// Trains on one reward, with a KL weight that keeps the KL at its budget. Then measures the policy.
   void align(const goal& aim, std::uint64_t seed) {
     const auto name = aim.name + "." + std::to_string(seed);
     torch::manual_seed(4);
     gpt policy(size_);
     policy->to(device);
     policy->adapt(o_.rank);
-    policy->eval();  // without dropout: the policy that is sampled is the one that is trained
+    policy->eval();  // without dropout, so that the sampled policy is the trained one
     move_weights(policy, reference_, 0);
     infalign::adaptive_kl_per_sequence control{.beta = aim.beta, .target = o_.kl, .horizon = 2000};
     const auto work = [&](int64_t, std::vector<double>& numbers) {
@@ -189,12 +193,12 @@ class run {
     };
     std::vector<double> numbers{control.beta};
     train({name, in("policy." + name + ".pt"), o_.steps, o_.learning_rate}, *policy, numbers, work);
-    const auto all = budgets(o_.kl);
+    const auto all = budgets(o_.kl, o_.points);
     for (auto kl = all.rbegin(); kl != all.rend(); ++kl) {
       const auto prefix = measured_prefix(o_.folder, aim.name, seed, *kl);
       if (fs::exists(prefix + "rewards.npy")) continue;
       int64_t step = 0;
-      load(in("policy." + name + ".pt"), *policy, nullptr, step, numbers);  // always from where the training ended
+      load(in("policy." + name + ".pt"), *policy, nullptr, step, numbers);  // the state at the end of the training
       const auto m = measure_at(*kl, policy);
       infalign::write_npy(prefix + "now.npy", m.log_probabilities);
       infalign::write_npy(prefix + "before.npy", m.reference_log_probabilities);
@@ -202,9 +206,9 @@ class run {
     }
   }
 
-  /// Measures a policy where its KL on the held-out prompts is this, to 1 % if six rounds get there: so that policies are
-  /// compared at one KL, whatever the controller left. It is moved there along the line of weights from the reference
-  /// through it, on which the KL grows about as the square of the distance.
+  /// Measures a policy at this KL on the held-out prompts, to 1 % if six rounds suffice. So policies are compared at
+  /// one KL, even if the controller left them at different ones. The policy is moved along the line of weights from the
+  /// reference through it; the KL grows about as the square of the distance.
   measured measure_at(double kl, gpt& policy) {
     for (int round = 0;; ++round) {
       torch::manual_seed(5);
@@ -221,7 +225,7 @@ class run {
   reward_model reward_ = nullptr;
   scorer score_;
   Tensor prompts_, held_out_;
-  std::vector<fs::path> table_;  // of reference rewards
+  std::vector<fs::path> table_;  // of the reference rewards
 };
 
 }  // namespace
@@ -239,6 +243,9 @@ int main(int count, char** arguments) {
   app.add_option("--rank", o.rank, "of the corrections to linear maps that alignment learns")->capture_default_str();
   app.add_option("--learning-rate", o.learning_rate, "of alignment")->capture_default_str();
   app.add_option("--kl", o.kl, "budget, nats per response")->capture_default_str();
+  app.add_option("--points", o.points, "of a curve: KLs to measure at, the budget and its halves")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 8));
   app.add_option("--seeds", o.seeds, "of the alignment runs")->capture_default_str();
   app.add_option("--goals", o.goals, "only these: raw, z-score, calibrated, best-of-4, worst-of-4");
   app.add_flag("--report", o.report_only, "only report on what is there");
@@ -246,12 +253,12 @@ int main(int count, char** arguments) {
   std::signal(SIGINT, [](int) { stop_requested = 1; });
   torch::set_num_threads(1);
 #ifdef __GLIBC__
-  mallopt(M_MMAP_THRESHOLD, 1 << 30);  // the memory of one operation is kept for the next: a third less time
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);  // reuses the memory of one operation for the next: a third less time
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
 #endif
   try {
     if (!o.report_only) run(o).everything();
-    report(o.folder, o.seeds, budgets(o.kl));
+    report(o.folder, o.seeds, budgets(o.kl, o.points));
   } catch (const interrupted& stop) {
     std::cerr << '\n' << stop.what() << '\n';
     return 130;

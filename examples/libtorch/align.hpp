@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 the infalign authors
-// Aligning a language model: what is infalign's part in a trainer.
+// Aligning a language model: infalign's part of a trainer.
 #pragma once
 
 #include "gpt.hpp"
 
+#include <infalign/adapters/npy.hpp>
+#include <infalign/adapters/torch.hpp>
 #include <infalign/infalign.hpp>
-#include <infalign/npy.hpp>
-#include <infalign/torch.hpp>
 
 #include <functional>
 #include <string>
@@ -17,16 +17,16 @@ namespace trainer {
 
 using infalign::array, infalign::matrix;
 
-/// The reward that a model is trained on: a function of the prompts' places in the table of reference rewards, and of a
-/// flat batch of rewards; and the KL weight to begin with, which theory gives for the KL that is aimed at.
+/// A reward to train on: a function of the prompts' rows in the table of reference rewards and of a flat batch of
+/// rewards; and the initial KL weight, which the theory gives for the intended KL.
 struct goal {
   std::string name;
   std::function<array<float>(const std::vector<int64_t>&, const array<float>&)> shape;
   double beta;
 };
 
-/// What is compared: the reward as it is, standardised for each prompt, calibrated, and transformed for best-of-4 and
-/// for worst-of-4.
+/// The rewards that are compared: raw, standardised for each prompt, calibrated, and transformed for best-of-4 and for
+/// worst-of-4.
 inline std::vector<goal> goals(const infalign::npy_table<float>& reference, double kl) {
   using namespace infalign;
   const auto row = [reference](int64_t p) { return reference.row(p); };
@@ -34,7 +34,7 @@ inline std::vector<goal> goals(const infalign::npy_table<float>& reference, doub
   double squares = 0;
   for (Eigen::Index p = 0; p < reference.rows(); ++p) squares += deviation(p) * deviation(p);
 
-  const calibration calibrated{reference, mid_rank{}, unscored::carry};
+  const calibration calibrated{reference, mid_rank{}, unscored::propagate};
   const auto best = best_exponential(best_of{4}, at_kl{kl}), worst = best_exponential(worst_of{4}, at_kl{kl});
   return {
       {"raw", [](const auto&, const auto& r) { return r; }, std::sqrt(squares / static_cast<double>(reference.rows()))},
@@ -47,16 +47,16 @@ inline std::vector<goal> goals(const infalign::npy_table<float>& reference, doub
          return r;
        },
        1},
-      {"calibrated", calibrated, tilted_policy(identity{}, at_kl{kl}).beta()},
+      {"calibrated", calibrated, aligned_policy(identity{}, at_kl{kl}).beta()},
       {"best-of-4", calibrated | best.transform, best.beta},
       {"worst-of-4", calibrated | worst.transform, worst.beta}};
 }
 
-/// Gives a reward to each of the responses to these prompts, M to each in turn. NaN: it could not be scored.
+/// Returns the rewards of M responses to each prompt, prompt by prompt. NaN means that a response could not be scored.
 using scorer = std::function<Tensor(const Tensor& prompts, const Tensor& responses)>;
 
-/// One step: samples M responses to each prompt from the policy, scores and shapes their rewards, and leaves the
-/// gradient of the loss in the policy's parameters. `index` are the prompts' places in the table of reference rewards.
+/// One step: samples M responses to each prompt, scores them, shapes their rewards, and writes the gradient of the loss
+/// to the policy's parameters. `index` has the prompts' rows in the table of reference rewards.
 inline infalign::step_metrics align_step(gpt& policy, gpt& reference, const scorer& score, const goal& aim, double beta,
                                          const std::vector<int64_t>& index, const Tensor& prompts, int64_t M) {
   const auto responses = sample(policy, prompts, M, response_length);
@@ -71,10 +71,10 @@ inline infalign::step_metrics align_step(gpt& policy, gpt& reference, const scor
   for (const auto p : index) prompt.insert(prompt.end(), static_cast<std::size_t>(M), p);
   const Tensor shaped = infalign::torch_tensor(aim.shape(prompt, rewards)).view({prompts.size(0), M});
 
-  // From here on it is any trainer's: log-probabilities in, a loss to differentiate out.
+  // The rest is the same in any trainer: log-probabilities in, a differentiable loss out.
   using namespace infalign;
   const policy_gradient step(k1_reward_to_go{beta}, leave_one_out{}, reinforce{}, sequence_mean_of_token_sums{},
-                             unscored::carry);
+                             unscored::propagate);
   const auto loss = torch_loss(step,
                                {.log_probabilities = log_probabilities(policy, prompts, responses).cpu(),
                                 .reference_log_probabilities = log_reference,
@@ -84,12 +84,12 @@ inline infalign::step_metrics align_step(gpt& policy, gpt& reference, const scor
   return loss.metrics;
 }
 
-/// What a policy says to prompts that it was not trained on: rewards and log-probabilities of M responses to each.
+/// Rewards and log-probabilities of M responses to each held-out prompt.
 struct measured {
   matrix<float> rewards, log_probabilities, reference_log_probabilities;
 };
 
-/// `reference` may be left out where only rewards are asked for.
+/// `reference` may be null if only rewards are needed.
 inline measured measure(gpt& policy, gpt* reference, const scorer& score, const Tensor& prompts, int64_t M) {
   const torch::NoGradGuard no_gradient;
   const auto P = prompts.size(0);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 the infalign authors
-// Human comparisons of dialogues, read from a file or made up, and split into those to train on and those held out.
+// Human comparisons of dialogues, read from a file or made up, and split into training and held-out ones.
 #pragma once
 
 #include "tokens.hpp"
@@ -23,18 +23,18 @@ namespace trainer {
 
 inline constexpr std::string_view human = "\n\nHuman:", assistant = "\n\nAssistant:";
 
-/// A prompt, which ends where the assistant is to speak, and one response.
+/// A prompt, which ends where the assistant speaks next, and one response.
 struct turn {
   std::string prompt, response;
 };
 
-/// A prompt with the response that a person preferred, and the other one.
+/// A prompt with the response that a person preferred, and the other response.
 struct comparison {
   std::string prompt, chosen, rejected;
 };
 
-/// What there is of a corpus, on one side of its split: what the assistant said in all the dialogues, and comparisons of
-/// its last responses.
+/// One side of the split of a corpus: all turns of the assistant in the dialogues, and the comparisons of its last
+/// responses.
 struct dialogues {
   std::vector<turn> turns;
   std::vector<comparison> comparisons;
@@ -44,7 +44,7 @@ struct corpus {
   dialogues training, held_out;
 };
 
-/// Every turn of the assistant's in a dialogue, the last one last.
+/// All turns of the assistant in a dialogue, in order.
 inline std::vector<turn> turns_of(const std::string& dialogue) {
   std::vector<turn> turns;
   for (auto at = dialogue.find(assistant); at != std::string::npos; at = dialogue.find(assistant, at + 1)) {
@@ -54,8 +54,8 @@ inline std::vector<turn> turns_of(const std::string& dialogue) {
   return turns;
 }
 
-/// Adds a comparison of two dialogues that differ in the last response only; others are left out. One dialogue in five
-/// is held out, and with it every other one that begins alike.
+/// Adds a comparison of two dialogues if they differ in the last response only. One dialogue in five is held out,
+/// together with all dialogues that begin in the same way.
 inline void add_pair(corpus& all, const std::string& chosen, const std::string& rejected) {
   const auto good = turns_of(chosen), bad = turns_of(rejected);
   if (good.empty() || bad.empty() || good.back().prompt != bad.back().prompt) return;
@@ -65,8 +65,8 @@ inline void add_pair(corpus& all, const std::string& chosen, const std::string& 
   side.turns.push_back(bad.back());
 }
 
-/// Reads lines {"chosen": dialogue, "rejected": dialogue}, plain or compressed by gzip; a dialogue is a text of turns
-/// that begin with "\n\nHuman:" and "\n\nAssistant:". Throws for a file that cannot be read, or a line that is not so.
+/// Reads lines {"chosen": dialogue, "rejected": dialogue}, plain or compressed by gzip. The turns of a dialogue begin
+/// with "\n\nHuman:" and "\n\nAssistant:". Throws if the file cannot be read or a line is malformed.
 inline corpus read_pairs(const std::string& file) {
   const auto stream = gzopen(file.c_str(), "rb");
   if (stream == nullptr) throw std::invalid_argument(file + ": cannot be opened");
@@ -94,8 +94,8 @@ inline corpus read_pairs(const std::string& file) {
   return result;
 }
 
-/// A corpus for where there is no file: an assistant that is kind or rude, in 6 x 6 x 5 ways. Of two responses people
-/// choose the kinder one, mostly: P(chosen) = sigmoid(difference in worth).
+/// Makes up a corpus: an assistant that is kind or rude, in 6 x 6 x 5 ways. People mostly choose the kinder of two
+/// responses: P(chosen) = sigmoid(difference in worth).
 inline corpus made_up_pairs(int pairs) {
   static constexpr std::array questions{"How do I", "Can you tell me how to", "I want to", "What is the best way to"};
   static constexpr std::array tasks{"bake bread",    "fix a bike",   "learn chess", "grow tomatoes",
@@ -133,7 +133,7 @@ inline corpus made_up_pairs(int pairs) {
   return result;
 }
 
-/// These texts, each once.
+/// The texts without duplicates.
 inline std::vector<std::string> distinct(const std::vector<std::string>& texts) {
   const std::set<std::string> sorted(texts.begin(), texts.end());
   return {sorted.begin(), sorted.end()};

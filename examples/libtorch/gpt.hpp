@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 the infalign authors
-// A small GPT that reads batches of prompts and responses, and remembers what it has read.
+// A small GPT that reads batches of prompts and responses, with a cache of keys and values.
 #pragma once
 
 #include "tokens.hpp"
@@ -20,15 +20,15 @@ struct gpt_size {
   double dropout = 0.1;
 };
 
-/// The keys and values of what a batch has read, B × heads × n × width/heads for each layer, and which of its n places
-/// hold a token. It carries gradients, so that training reads a prompt once for all of its responses.
+/// The keys and values of the tokens read so far, B × heads × n × width/heads for each layer, and which of the n
+/// positions have a token. Gradients flow through it, so that training reads a prompt once for all of its responses.
 struct memory {
   std::vector<Tensor> keys, values;
   Tensor present;
 
   int64_t size() const { return present.defined() ? present.size(1) : 0; }
 
-  /// The same for `times` responses to each prompt.
+  /// Repeats each prompt for `times` responses.
   memory repeated(int64_t times) const {
     memory result{{}, {}, present.repeat_interleave(times, 0)};
     for (std::size_t l = 0; l < keys.size(); ++l) {
@@ -39,8 +39,8 @@ struct memory {
   }
 };
 
-/// A linear map x·W + b; once adapted, x·W + b + (x·down)·up, with a correction of low rank that is 0 at first. (LoRA;
-/// Hu and others, arXiv:2106.09685.)
+/// A linear map x·W + b. After `adapt` it is x·W + b + (x·down)·up, with a correction of low rank that is 0 at first
+/// (LoRA; Hu and others, arXiv:2106.09685).
 struct linear_impl : torch::nn::LinearImpl {
   using torch::nn::LinearImpl::LinearImpl;
 
@@ -59,7 +59,7 @@ struct linear_impl : torch::nn::LinearImpl {
 };
 TORCH_MODULE_IMPL(linear, linear_impl);
 
-/// One layer: attention to all that came before, then a perceptron, each added to what it was given.
+/// One layer: attention to earlier tokens, then a perceptron, each with a residual connection.
 struct block_impl : torch::nn::Module {
   explicit block_impl(const gpt_size& size)
       : heads(size.heads),
@@ -107,14 +107,14 @@ struct gpt_impl : torch::nn::Module {
       if (parameter.value().dim() == 2) parameter.value().normal_(0, 0.02);
   }
 
-  /// Reads B × n tokens after what `past` holds, and adds them to it. Returns what it makes of each: B × n × width.
+  /// Reads B × n tokens after those in `past`, and adds them to it. Returns their hidden states: B × n × width.
   Tensor read(const Tensor& text, memory& past) {
     const auto n = text.size(1), before = past.size();
     const auto real = text != padding;
     past.present = past.present.defined() ? torch::cat({past.present, real}, 1) : real;
     past.keys.resize(layers->size());
     past.values.resize(layers->size());
-    // A token does not see what comes after it, nor padding; itself it always sees.
+    // A token attends to itself and to earlier tokens, not to padding.
     const auto place = torch::arange(before, before + n, text.options()),
                all = torch::arange(before + n, text.options());
     const auto later = all.unsqueeze(0) > place.unsqueeze(1), itself = all.unsqueeze(0) == place.unsqueeze(1);
@@ -125,14 +125,14 @@ struct gpt_impl : torch::nn::Module {
     return norm(x);
   }
 
-  /// The logits of the next token, which is never padding.
+  /// The logits of the next token. It is never padding.
   Tensor next(const Tensor& read) const {
     const auto never = torch::arange(size.vocabulary, tokens->weight.device()) == padding;
     return torch::matmul(read, tokens->weight.t()).masked_fill(never, -1e9);
   }
 
-  /// From here on a small part is learnt: corrections of a low rank to its linear maps, and what is added or scales. The
-  /// fewer numbers, the less of the KL is spent on the noise of rewards.
+  /// From now on only a small part is trained: corrections of low rank to the linear maps, biases and scales. With
+  /// fewer parameters, less of the KL is spent on the noise of the rewards.
   void adapt(int64_t rank) {
     for (auto& parameter : parameters()) parameter.requires_grad_(parameter.dim() == 1);
     for (const auto& module : modules())
@@ -147,8 +147,8 @@ struct gpt_impl : torch::nn::Module {
 };
 TORCH_MODULE_IMPL(gpt, gpt_impl);
 
-/// Moves a model's weights to share·its own + (1 − share)·another's of the same size: to the other's own for 0. Of a
-/// correction, which is its own and begins at 0, that is share·up.
+/// Moves a model's weights w to share·w + (1 − share)·v, where v are the weights of another model. The other model has
+/// no corrections; these become share·up.
 inline void move_weights(gpt& model, gpt& from, double share) {
   const torch::NoGradGuard no_gradient;
   const auto known = from->named_parameters();
@@ -159,8 +159,8 @@ inline void move_weights(gpt& model, gpt& from, double share) {
       parameter.value().mul_(share);
 }
 
-/// What a model makes of each response before its first token, and after each of its tokens: B × (T + 1) × width, with
-/// B = P·M responses to P prompts, M to each in turn. The prompts are read once.
+/// The hidden states before the first token of each response and after each of its tokens: B × (T + 1) × width, for B =
+/// P·M responses, M to each of P prompts, prompt by prompt. Each prompt is read once.
 inline Tensor read_responses(gpt& model, const Tensor& prompts, const Tensor& responses) {
   memory past;
   const auto first = model->read(prompts, past).slice(1, -1);
@@ -177,7 +177,7 @@ inline Tensor log_probabilities(gpt& model, const Tensor& prompts, const Tensor&
   return log_p.masked_fill(responses == padding, 0);
 }
 
-/// M responses to each of P prompts, of at most T tokens, sampled from the model as it is: P·M × T.
+/// Samples M responses of at most T tokens to each of P prompts: P·M × T.
 inline Tensor sample(gpt& model, const Tensor& prompts, int64_t M, int64_t T) {
   const torch::NoGradGuard no_gradient;
   memory past;
@@ -187,7 +187,7 @@ inline Tensor sample(gpt& model, const Tensor& prompts, int64_t M, int64_t T) {
   auto running = torch::ones({responses.size(0), 1}, torch::kBool).to(prompts.device());
   for (int64_t t = 0; t < T; ++t) {
     const auto below = torch::cumsum(torch::softmax(model->next(read.squeeze(1)), -1), -1), all = below.slice(1, -1);
-    // The first token with more below it than that: many times as fast as torch::multinomial.
+    // The first token whose cumulative probability is above it: many times as fast as torch::multinomial.
     const auto drawn = torch::searchsorted(below, torch::rand_like(all) * all, false, true);
     const auto token = drawn.masked_fill(~running, padding);
     responses.slice(1, t, t + 1).copy_(token);
@@ -198,12 +198,12 @@ inline Tensor sample(gpt& model, const Tensor& prompts, int64_t M, int64_t T) {
   return responses;
 }
 
-/// A reward model: one number for a response, from what a GPT makes of its last token.
+/// A reward model: one number for a response, from the GPT's hidden state at its last token.
 struct reward_model_impl : torch::nn::Module {
   explicit reward_model_impl(const gpt_size& size)
       : trunk(register_module("trunk", gpt(size))), head(register_module("head", torch::nn::Linear(size.width, 1))) {}
 
-  /// The rewards of B = P·M responses to P prompts: B.
+  /// The rewards of B = P·M responses to P prompts.
   Tensor forward(const Tensor& prompts, const Tensor& responses) {
     const auto read = read_responses(trunk, prompts, responses);
     const auto last = (responses != padding).sum(1).view({-1, 1, 1}).expand({-1, 1, read.size(2)});

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 the infalign authors
 // From dialogues to tokens: prepare FOLDER [PAIRS.jsonl[.gz]] trains a SentencePiece tokenizer on the dialogues and
-// writes what `align` trains on. With no file it makes up a corpus. (A program of its own, because Debian's
-// SentencePiece and LibTorch hold two versions of Protocol Buffers, which one process cannot.)
+// writes the files that `align` reads. Without a file it makes up a corpus. (A separate program, because Debian's
+// SentencePiece and LibTorch contain two versions of Protocol Buffers, which cannot be in one process.)
 #include "dialogues.hpp"
 #include "tokens.hpp"
 
-#include <infalign/npy.hpp>
+#include <infalign/adapters/npy.hpp>
 
 #include <sentencepiece_processor.h>
 #include <sentencepiece_trainer.h>
@@ -26,7 +26,7 @@ void check(const sentencepiece::util::Status& status) {
   if (!status.ok()) throw std::runtime_error("tokenizer: " + status.ToString());
 }
 
-/// Who speaks is one token.
+/// The name of a speaker is one token.
 std::string marked(std::string text) {
   for (const auto& [from, to] : {std::pair{human, "<human>"}, std::pair{assistant, "<assistant>"}})
     for (auto at = text.find(from); at != std::string::npos; at = text.find(from, at))
@@ -36,7 +36,7 @@ std::string marked(std::string text) {
 
 class tokenizer {
  public:
-  /// Byte-pair encoding, of at most `vocabulary` tokens.
+  /// Byte-pair encoding with at most `vocabulary` tokens.
   static tokenizer trained_on(const std::vector<turn>& turns, int vocabulary) {
     lines input;
     for (const auto& t : turns) input.all.push_back(marked(t.prompt + t.response));
@@ -59,7 +59,7 @@ class tokenizer {
     return result;
   }
 
-  /// One piece of text a line, in the order of the tokens.
+  /// Writes the pieces of text, one a line, in the order of the tokens.
   void write_pieces(const fs::path& file) const {
     std::ofstream out(file);
     for (int id = 0; id < processor_->GetPieceSize(); ++id) out << processor_->IdToPiece(id) << '\n';
@@ -106,7 +106,7 @@ class tokenizer {
       std::make_unique<sentencepiece::SentencePieceProcessor>();
 };
 
-/// One member of each of these.
+/// One member of each element.
 template <class T>
 std::vector<std::string> each(const std::vector<T>& from, std::string T::*member) {
   std::vector<std::string> result;
@@ -131,7 +131,7 @@ void prepare(const fs::path& folder, const corpus& all) {
     write(name + ".comparisons.chosen", text.responses(each(part.comparisons, &comparison::chosen)));
     write(name + ".comparisons.rejected", text.responses(each(part.comparisons, &comparison::rejected)));
   }
-  // The prompts to align on, and those to report on: the last of each dialogue, so that they are independent.
+  // The prompts for alignment and for the report: the last of each dialogue, so that they are independent.
   for (const auto& [name, part] : parts) {
     const auto prompts = distinct(each(part.comparisons, &comparison::prompt));
     write(name + ".prompts", text.prompts(prompts));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 the infalign authors
-// What was gained, on the held-out prompts: a table, a CSV, and a picture where gnuplot is installed.
+// The results on the held-out prompts: a table, a CSV, and a picture if gnuplot is installed.
 #pragma once
 
 #include "align.hpp"
@@ -15,19 +15,19 @@
 
 namespace trainer {
 
-/// One number for each held-out prompt, for every way to look at a policy.
+/// One number for each held-out prompt, for each measure of a policy.
 struct results {
   array<double> kl, single, best, worst;
 };
 
-/// How the files begin that hold what a run came to at this KL.
+/// The beginning of the names of the files with a run's results at this KL.
 inline std::string measured_prefix(const fs::path& folder, const std::string& goal, std::uint64_t seed, double kl) {
   char budget[32];
   std::snprintf(budget, sizeof budget, "%g", kl);
   return (folder / ("measured." + goal + "." + std::to_string(seed) + ".kl_" + budget + ".")).string();
 }
 
-/// The results of each seed's run at this KL. Empty where one has not come so far.
+/// The results of each seed's run at this KL. Empty if a run is not that far.
 inline std::vector<results> results_at(const fs::path& folder, const std::string& goal,
                                        const std::vector<std::uint64_t>& seeds, double kl) {
   using namespace infalign;
@@ -46,7 +46,7 @@ inline std::vector<results> results_at(const fs::path& folder, const std::string
   return all;
 }
 
-/// Their mean: the prompts are the sample, and a prompt's number is its mean over the runs.
+/// Their mean. The prompts are the sample; the number of a prompt is its mean over the runs.
 inline results mean_of(const std::vector<results>& all) {
   results mean = all.front();
   for (const auto member : {&results::kl, &results::single, &results::best, &results::worst}) {
@@ -63,8 +63,8 @@ inline std::string with_error(const array<double>& values) {
   return text;
 }
 
-/// Prints the table: each goal at this KL, and what each run came to; then, on the same prompts, how far the
-/// transformed rewards are ahead of the others where they are meant to be.
+/// Prints the table: each goal at this KL, and the result of each run; then, on the same prompts, the lead of the
+/// transformed rewards over the others for the procedures that they are made for.
 inline void print_table(const fs::path& folder, const std::vector<std::string>& names,
                         const std::vector<std::uint64_t>& seeds, double kl) {
   std::printf("\nheld-out prompts, mean over %zu runs, with 95 %% intervals over prompts\n%-12s %-18s %-18s %-18s %s\n",
@@ -89,15 +89,14 @@ inline void print_table(const fs::path& folder, const std::vector<std::string>& 
         std::printf("  of %-12s %s\n", other.c_str(), with_error(r.*member - last[other].*member).c_str());
     std::printf(
         "  theory, at the same KL of %.3f, for a policy free to take any shape: calibrated %.4f, optimum %.4f\n", spent,
-        tilted_policy(identity{}, at_kl{spent}).win_rate(procedure),
+        aligned_policy(identity{}, at_kl{spent}).win_rate(procedure),
         optimal_transform(procedure, at_kl{spent}).win_rate);
   };
   compare("best-of-4", &results::best, best_of{4});
   compare("worst-of-4", &results::worst, worst_of{4});
 }
 
-/// Writes report.csv: for each goal and each KL measured at, KL and win rates with the ends of their intervals; and the
-/// curves of theory.
+/// Writes report.csv: KL and win rates with their intervals, for each goal and each KL; and the curves of the theory.
 inline void write_csv(const fs::path& folder, const std::vector<std::string>& names,
                       const std::vector<std::uint64_t>& seeds, const std::vector<double>& budgets) {
   using namespace infalign;
@@ -114,11 +113,11 @@ inline void write_csv(const fs::path& folder, const std::vector<std::string>& na
         csv << name << ',' << panel << ',' << r.kl.mean() << ',' << e.mean << ',' << e.low << ',' << e.high << '\n';
       }
     }
-  // Each curve by itself, so that a line can be drawn through its rows.
+  // Curve by curve, so that a line can be drawn through the rows of each.
   const auto theory = [&](const char* panel, const auto& procedure) {
     for (double kl = 0.01; kl < 1.2; kl += 0.02)
       csv << "theory: calibrated," << panel << ',' << kl << ','
-          << tilted_policy(identity{}, at_kl{kl}).win_rate(procedure) << ",,\n";
+          << aligned_policy(identity{}, at_kl{kl}).win_rate(procedure) << ",,\n";
     for (double kl = 0.01; kl < 1.2; kl += 0.02)
       csv << "theory: optimum," << panel << ',' << kl << ',' << optimal_transform(procedure, at_kl{kl}).win_rate
           << ",,\n";
@@ -127,7 +126,7 @@ inline void write_csv(const fs::path& folder, const std::vector<std::string>& na
   theory("worst-of-4", worst_of{4});
 }
 
-/// Draws report.csv with gnuplot, where it is installed.
+/// Draws report.csv with gnuplot, if that is installed.
 inline void draw(const fs::path& folder, const std::vector<std::string>& names, double kl) {
   if (std::system("command -v gnuplot >/dev/null 2>&1") != 0) return;
   const auto csv = (folder / "report.csv").string(), picture = (folder / "report.png").string();
@@ -158,8 +157,7 @@ inline void draw(const fs::path& folder, const std::vector<std::string>& names, 
     std::printf("\nwrote %s and %s\n", csv.c_str(), picture.c_str());
 }
 
-/// The whole report, of the runs with these seeds that are there, at each KL that they were measured at; the table is of
-/// the last.
+/// Writes the whole report of the finished runs with these seeds, at each KL; the table is for the last KL.
 inline void report(const fs::path& folder, const std::vector<std::uint64_t>& seeds,
                    const std::vector<double>& budgets) {
   std::vector<std::string> names;

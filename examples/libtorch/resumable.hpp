@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 the infalign authors
-// Work that can be stopped at any step, and goes on from there to the same numbers.
+// Work that can be stopped at any step, and then continues to the same numbers.
 #pragma once
 
 #include "tokens.hpp"
@@ -21,14 +21,14 @@ namespace trainer {
 
 namespace fs = std::filesystem;
 
-/// Ctrl-C sets it; the work in progress then saves itself and throws `interrupted`.
+/// Set by Ctrl-C. The work in progress then saves its state and throws `interrupted`.
 inline volatile std::sig_atomic_t stop_requested = 0;
 
 struct interrupted : std::runtime_error {
   interrupted() : std::runtime_error("stopped; the same command goes on from here") {}
 };
 
-/// One line on the terminal (or in a log, every 30 seconds): what is done, and how long the rest will take.
+/// One line on the terminal (or in a log, every 30 seconds): the progress, and the time that the rest will take.
 class progress {
  public:
   progress(std::string name, int64_t steps, int64_t done = 0) : name_(std::move(name)), steps_(steps), first_(done) {}
@@ -57,7 +57,7 @@ class progress {
   clock::time_point start_ = clock::now(), shown_ = start_;
 };
 
-/// Whether a file written by `save` is there; then model, optimizer, step and numbers are read from it.
+/// Reads model, optimizer, step and numbers from a file written by `save`. Returns false if there is no such file.
 inline bool load(const fs::path& file, torch::nn::Module& model, torch::optim::Optimizer* optimizer, int64_t& step,
                  std::vector<double>& numbers) {
   if (!fs::exists(file)) return false;
@@ -75,7 +75,8 @@ inline bool load(const fs::path& file, torch::nn::Module& model, torch::optim::O
   return true;
 }
 
-/// Written aside and renamed, so that the file is whole or not there. An optimizer is kept while there is work left.
+/// Writes another file and renames it, so that the file is complete or absent. The optimizer is saved while work is
+/// left.
 inline void save(const fs::path& file, const torch::nn::Module& model, const torch::optim::Optimizer* optimizer,
                  int64_t step, const std::vector<double>& numbers) {
   torch::serialize::OutputArchive archive, part;
@@ -93,7 +94,7 @@ inline void save(const fs::path& file, const torch::nn::Module& model, const tor
   fs::rename(aside, file);
 }
 
-/// A stage of training: its name, which seeds it; its file; how many steps it takes; the learning rate at its height.
+/// A stage of training: its name, which is also its seed; its file; its number of steps; the highest learning rate.
 struct stage {
   std::string name;
   fs::path file;
@@ -101,9 +102,10 @@ struct stage {
   double learning_rate;
 };
 
-/// Calls work(step, numbers) for each step that the stage's file does not hold yet; `work` leaves gradients behind and
-/// says how it goes. `numbers` are state of the work's own that is saved too. The random numbers of a step depend on the stage and the step alone, so that a stop in
-/// between changes nothing. Saves every two minutes, at the end, and when it is stopped.
+/// Calls work(step, numbers) for each step that is not in the stage's file yet. `work` computes gradients and returns a
+/// text on its progress. `numbers` is its own state, which is saved too. The random numbers of a step depend on the
+/// stage and the step only, so that a stop changes nothing. Saves every two minutes, at the end, and when it is
+/// stopped.
 template <class Work>
 void train(const stage& s, torch::nn::Module& model, std::vector<double>& numbers, const Work& work) {
   torch::optim::Adam optimizer(model.parameters(), torch::optim::AdamOptions(s.learning_rate).betas({0.9, 0.98}));
