@@ -79,8 +79,8 @@ class unit_terms {
   static constexpr S high_end = 128;
 
   template <class KL>
-  static constexpr bool needs_ratio = requires(const KL& kl, S delta, const probability_ratio<S>& ratio) {
-    kl.loss(delta, ratio);
+  static constexpr bool needs_ratio = requires(const KL& kl, S delta, const probability_ratio<S>& r) {
+    kl.loss(delta, r);
   };
 
   template <class F>
