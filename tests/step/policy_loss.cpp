@@ -216,3 +216,57 @@ TEST_CASE("batch_size_of counts scored responses only if it gets their scores") 
   CHECK(error_of([&] { batch_size_of(batch, scores.head(11)); }) ==
         "batch_size_of: expected 12 scores, one for each response, got 11");
 }
+
+namespace {
+
+/// Its loss is infinite at log π = 0, which is what a masked token has.
+struct unlikelihood {
+  static constexpr ratio_of ratio = ratio_of::nothing;
+  template <real_scalar S>
+  static auto prepare(S advantage) {
+    return [advantage](S log_probability, const probability_ratio<S>&) -> surrogate_term<S> {
+      const S p = std::exp(log_probability);
+      return {.loss = -advantage * std::log1p(-p), .slope = advantage * p / (1 - p)};
+    };
+  }
+};
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("A user's surrogate may be infinite at masked tokens and beyond the end of a response", "", float,
+                   double) {
+  using S = TestType;
+  const matrix<S> now = matrix<S>::Constant(2, 3, -1);
+  const array<S> advantages = array<S>::Ones(2);
+  const double p = std::exp(-1.0);
+  const auto whole = policy_loss{no_kl{}, unlikelihood{}}(token_batch<S>{.log_probabilities = now}, advantages);
+  CHECK(whole.loss == near(-3 * std::log1p(-p), 1e-6));
+  const matrix<S> mask{{1, 0, 1}, {0, 0, 1}};
+  const auto out =
+      policy_loss{no_kl{}, unlikelihood{}}(token_batch<S>{.log_probabilities = now, .mask = mask}, advantages);
+  CHECK(out.loss == near(-1.5 * std::log1p(-p), 1e-6));
+  CHECK(((mask == 1) == (out.gradient > 0)).all());
+  CHECK(((mask == 1) || (out.gradient == 0)).all());
+}
+
+TEST_CASE("A batch_size without tokens is rejected, and so is a mask of another shape") {
+  const matrix<float> now = matrix<float>::Constant(8, 70, -1), small = matrix<float>::Ones(1, 3);
+  const array<float> advantages = array<float>::Ones(8);
+  const policy_loss loss{no_kl{}, reinforce{}, token_mean{}};
+  const token_batch<float> batch{.log_probabilities = now}, wrong{.log_probabilities = now, .mask = small};
+  CHECK(error_of([&] { loss(batch, advantages, batch_size{.sequences = 8}); }) ==
+        "policy_loss: expected a batch_size with responses and tokens, got a weight that is not finite");
+  const std::string shape = "batch_size_of: expected mask of 8 x 70, got 1 x 3";
+  CHECK(error_of([&] { batch_size_of(wrong); }) == shape);
+  CHECK(error_of([&] { batch_size_of(wrong, advantages); }) == shape);
+}
+
+TEST_CASE("A masked response whose token advantages are NaN counts unless NaN is propagated") {
+  const matrix<float> now = matrix<float>::Constant(2, 3, -1), mask{{0, 0, 0}, {1, 1, 1}};
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const matrix<float> advantages{{nan, nan, nan}, {1, 1, 1}};
+  const token_batch<float> batch{.log_probabilities = now, .mask = mask};
+  CHECK(policy_loss{}(batch, advantages).loss == near(1.5, 1e-6));
+  const policy_loss propagates{no_kl{}, reinforce{}, sequence_mean_of_token_sums{}, unscored::propagate};
+  CHECK(propagates(batch, advantages).loss == near(3, 1e-6));
+}

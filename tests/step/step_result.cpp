@@ -100,3 +100,18 @@ TEST_CASE("Metrics of shards are reduced by one sum and one maximum") {
   CHECK(same(fields(m), fields(all)));
   STATIC_REQUIRE(reduction<whole_batch>);
 }
+
+TEST_CASE("Metrics of steps add up to those of all rewards, standard deviations included") {
+  const matrix<double> now = matrix<double>::Constant(2, 3, -1);
+  const token_batch<double> batch{.log_probabilities = now};
+  const policy_gradient step{no_kl{}, no_baseline{}};
+  auto sum = step(batch, matrix<double>{{0, 1}}).metrics;
+  sum += step(batch, matrix<double>{{10, 11}}).metrics;
+  const double expected = std::sqrt((5.5 * 5.5 + 4.5 * 4.5) * 2 / 3);  // of 0, 1, 10, 11 about 5.5
+  CHECK(sum.reward == near(5.5, 1e-14));
+  CHECK(sum.reward_std == near(expected, 1e-14));
+  CHECK(sum.advantage_std == near(expected, 1e-14));
+  step_metrics none;
+  none += sum;
+  CHECK(none.reward_std == near(expected, 1e-14));
+}

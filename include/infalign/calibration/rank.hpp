@@ -19,6 +19,7 @@ namespace infalign {
 /// A rank functor: a function of (below, tied, count) with below + tied ≤ count and count ≥ 1, non-decreasing in
 /// `below` and in `tied`.
 ///
+/// The arguments are integers, of the type `Eigen::Index` or narrower: a generic functor converts before it multiplies.
 /// It may have a member `check()`, which throws if its parameters are wrong. The library calls it once for each use.
 template <class R>
 concept rank_functor = requires(const R& rank, Eigen::Index n) {

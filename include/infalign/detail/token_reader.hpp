@@ -67,6 +67,16 @@ struct whole_response : units<double, 1> {
   whole_response(const whole_response&) = delete;
 };
 
+/// result = values at unmasked units, 0 at masked ones. By bits, so that a NaN at a masked unit becomes 0 too. The third
+/// highest bit of 1 is set, that of 0 is not.
+template <int N, real_scalar S>
+void keep_unmasked(const S* __restrict values, const S* __restrict mask, S* __restrict result) {
+  using bits = bits_of<S>;
+  for (int j = 0; j < N; ++j)
+    result[j] = std::bit_cast<S>(std::bit_cast<bits>(values[j]) &
+                                 (bits{0} - (std::bit_cast<bits>(mask[j]) >> (sizeof(S) * 8 - 3) & 1)));
+}
+
 /// Reads the responses of a batch.
 template <real_scalar S, class Mask>
 class token_reader {
@@ -116,7 +126,7 @@ class token_reader {
     const S* const row = view.row(i) + b.first;
     if (b.active == 64) return Eigen::Map<const values>(row);
     if (b.size == 64)
-      copy_unmasked(row, b.mask.data(), buffer.data());
+      keep_unmasked<64>(row, b.mask.data(), buffer.data());
     else
       for (Eigen::Index j = 0; j < 64; ++j) buffer[j] = j < b.size && b.mask[j] != 0 ? row[j] : S{0};
     return Eigen::Map<const values>(buffer.data());
@@ -175,14 +185,6 @@ class token_reader {
     if (batch_.sampler_log_probabilities.given())
       difference(old, unmasked(batch_.sampler_log_probabilities, i, b, b.buffers[3]), b.to_sampler, b.sum_to_sampler);
     if (!finite) check_finite(i, b);
-  }
-
-  /// By bits, so that a NaN at a masked token becomes 0 too. The third highest bit of 1 is set, that of 0 is not.
-  static void copy_unmasked(const S* __restrict row, const S* __restrict mask, S* __restrict result) {
-    using bits = bits_of<S>;
-    for (int j = 0; j < 64; ++j)
-      result[j] = std::bit_cast<S>(std::bit_cast<bits>(row[j]) &
-                                   (bits{0} - (std::bit_cast<bits>(mask[j]) >> (sizeof(S) * 8 - 3) & 1)));
   }
 
   /// Throws at the first unmasked log-probability that is not finite. There may be none.

@@ -93,7 +93,10 @@ class unit_terms {
 
   /// Over the unmasked units.
   double sum(const values& terms) const {
-    return static_cast<double>(units_.active == N ? terms.sum() : (terms * units_.mask).sum());
+    if (units_.active == N) return static_cast<double>(terms.sum());
+    values unmasked;
+    keep_unmasked<N>(terms.data(), units_.mask.data(), unmasked.data());
+    return static_cast<double>(unmasked.sum());
   }
 
   /// The surrogate's term of unit j, from log π_θ and ρ.

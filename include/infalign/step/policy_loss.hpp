@@ -20,6 +20,7 @@ namespace infalign {
 /// The numbers of responses and of their unmasked tokens in a batch.
 template <real_scalar S, class Mask>
 batch_size batch_size_of(const token_batch<S, Mask>& batch) {
+  detail::check_batch("batch_size_of", batch, "responses", batch.log_probabilities.rows());
   const detail::token_reader<S, Mask> reader("batch_size_of", batch);
   batch_size size;
   for (Eigen::Index i = 0; i < batch.log_probabilities.rows(); ++i)
@@ -41,6 +42,7 @@ batch_size batch_size_of(const token_batch<S, Mask>& batch, const A& scores) {
       return detail::as_array(scores);
   }();
   detail::check_size("batch_size_of", "scores, one for each response", batch.log_probabilities.rows(), rows.rows());
+  detail::check_batch("batch_size_of", batch, "responses", rows.rows());
   batch_size size;
   for (Eigen::Index i = 0; i < rows.rows(); ++i) {
     const S* const row = rows.data() + i * rows.cols();
@@ -94,8 +96,8 @@ struct token_credit {
 ///     auto out = loss(micro_batch, advantages, batch_size{.sequences = 512, .tokens = 90'000});   // of the whole batch
 ///     out.loss, out.gradient, out.metrics
 ///
-/// The losses and metrics of micro-batches add up to those of the whole batch; their gradients are its rows. The metrics of
-/// rewards stay 0, because only `policy_gradient` knows rewards.
+/// The losses and metrics of micro-batches add up to those of the whole batch; their gradients are its rows. The
+/// metrics of rewards stay 0, because only `policy_gradient` knows rewards.
 ///
 /// The KL term is a loss, or none: a KL in the reward is part of the advantages (`policy_advantages`).
 ///
@@ -141,7 +143,8 @@ class policy_loss {
   template <real_scalar S, class Mask, array_expression A>
   step_result<S> operator()(const token_batch<S, Mask>& batch, const A& advantages) const {
     check(batch, advantages);
-    return (*this)(batch, advantages, batch_size_of(batch, advantages));
+    return (*this)(batch, advantages,
+                   on_unscored_ == unscored::propagate ? batch_size_of(batch, advantages) : batch_size_of(batch));
   }
 
   /// Writes to the caller's result: into(result, [space,] batch, advantages, size).
@@ -253,6 +256,8 @@ class policy_loss {
       if constexpr (of_response || KL::place == kl_place::sequence_loss)
         slope = add_whole_terms(result, weights, reader.sums(i), advantage);
       const double weight = aggregation_.weight(tokens, size);
+      if (!detail::is_finite(weight))
+        detail::fail(name, "a batch_size with responses and tokens", "a weight that is not finite");
       auto credit_of = credit.of_blocks(i);
       reader.for_each_block(i, [&](const detail::token_block<S>& block) {
         sums.add(block);
@@ -319,8 +324,9 @@ class policy_loss {
       Eigen::Map<typename detail::units<S, 64>::values> whole(gradient);
       whole = weight * (slopes + slope_of_response);
     } else {
-      Eigen::Map<array<S>> part_of_block(gradient, block.size);
-      part_of_block = (weight * (slopes + slope_of_response) * block.mask).head(block.size);
+      typename detail::units<S, 64>::values whole = weight * (slopes + slope_of_response), unmasked;
+      detail::keep_unmasked<64>(whole.data(), block.mask.data(), unmasked.data());
+      std::copy_n(unmasked.data(), block.size, gradient);
     }
   }
 

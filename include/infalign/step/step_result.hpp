@@ -85,9 +85,9 @@ struct step_averages {
   /// Share of the groups whose rewards are all equal, groups of one included. Estimators that compare learn nothing
   /// from them.
   metric_mean frac_reward_zero_std;
-  /// k1 estimate of KL(π_θ ‖ π_ref) per response, in nats. NaN without a reference.
+  /// k1 estimate of KL(π_θ ‖ π_ref) per response, in nats. NaN without a reference, 0 without responses.
   metric_mean kl;
-  /// k1 estimate of KL(π_θ ‖ π_ref) per token, in nats. NaN without a reference.
+  /// k1 estimate of KL(π_θ ‖ π_ref) per token, in nats. NaN without a reference, 0 without tokens.
   metric_mean kl_per_token;
   /// k1 estimate of KL(π_old ‖ π_θ) per token, in nats. 0 on-policy.
   metric_mean approx_kl;
@@ -156,7 +156,22 @@ void as_doubles(T& metrics, const F& f) {
 
 }  // namespace detail
 
+namespace detail {
+
+/// The deviation of two sets of values with these means. Each is about a centre of its own; the result is about a's.
+inline metric_std joined(const metric_mean& mean_a, const metric_std& a, const metric_mean& mean_b,
+                         const metric_std& b) {
+  if (a.weight == 0 || b.weight == 0) return a.weight == 0 ? b : a;
+  const double shift = (double{mean_b} - b.sum / b.weight) - (double{mean_a} - a.sum / a.weight);
+  return {a.sum + b.sum + b.weight * shift, a.squares + b.squares + shift * (2 * b.sum + b.weight * shift),
+          a.weight + b.weight};
+}
+
+}  // namespace detail
+
 inline step_metrics& step_metrics::operator+=(const step_metrics& more) {
+  const auto rewards = detail::joined(reward, reward_std, more.reward, more.reward_std);
+  const auto advantages = detail::joined(advantage_mean, advantage_std, more.advantage_mean, more.advantage_std);
   const auto combine = []<class T>(T& mine, const T& others, const auto& op) {
     using doubles = std::array<double, sizeof(T) / sizeof(double)>;
     auto x = std::bit_cast<doubles>(mine);
@@ -166,6 +181,8 @@ inline step_metrics& step_metrics::operator+=(const step_metrics& more) {
   };
   combine.operator()<step_averages>(*this, more, [](double a, double b) { return a + b; });
   combine.operator()<step_extremes>(*this, more, [](double a, double b) { return a < b ? b : a; });
+  reward_std = rewards;
+  advantage_std = advantages;
   return *this;
 }
 

@@ -35,6 +35,8 @@ struct surrogate_term {
 /// `prepare` returns a function of (log π_θ, `probability_ratio` ρ) to a `surrogate_term`, for the unit that `ratio`
 /// names (a token if that is nothing). It is called for many tokens in a loop; without branches and calls it is
 /// vectorised. An optional member `check()` throws if the parameters are wrong.
+///
+/// At masked tokens it is called with log π = 0 and ρ = 1, and the result is dropped.
 template <class F>
 concept surrogate = requires(const F& f, float s, double d) {
   { F::ratio } -> std::convertible_to<ratio_of>;
