@@ -11,6 +11,9 @@
 #include <vector>
 
 using namespace infalign;
+
+static_assert(advantage_estimator<no_baseline> && advantage_estimator<batch_mean> && advantage_estimator<group_mean> &&
+              advantage_estimator<leave_one_out> && advantage_estimator<group_standardized>);
 using Eigen::Index;
 
 namespace {

@@ -9,6 +9,8 @@
 #include <random>
 
 using namespace infalign;
+
+static_assert(advantage_estimator<max_at_n> && advantage_estimator<centered_max_at_n> && advantage_estimator<min_at_n>);
 using Eigen::Index;
 
 // A_i = M/C(M, n)·Σ over sets S of n with i of (max over S − max over S∖i), max ∅ = 0.

@@ -5,6 +5,9 @@
 
 using namespace infalign;
 
+static_assert(surrogate<reinforce> && surrogate<ppo_clip> && surrogate<sequence_clip> && surrogate<gspo_clip> &&
+              surrogate<cispo>);
+
 namespace {
 
 /// The term of one unit.

@@ -193,9 +193,6 @@ struct group_standardized {
   }
 };
 
-static_assert(advantage_estimator<no_baseline> && advantage_estimator<batch_mean> && advantage_estimator<group_mean> &&
-              advantage_estimator<leave_one_out> && advantage_estimator<group_standardized>);
-
 namespace detail {
 
 /// Replaces the rewards of a batch by their advantages, in place. `mean`: of all scored rewards.

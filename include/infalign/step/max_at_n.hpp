@@ -119,6 +119,4 @@ struct min_at_n {
   }
 };
 
-static_assert(advantage_estimator<max_at_n> && advantage_estimator<centered_max_at_n> && advantage_estimator<min_at_n>);
-
 }  // namespace infalign

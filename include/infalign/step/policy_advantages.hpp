@@ -82,7 +82,8 @@ credit_summary assign_credit(const caller& call, const KL& kl, const E& estimato
     totals.reward.add(static_cast<double>(rewards[i]));
     totals.less_kl.add(static_cast<double>(advantages[i]));
   }
-  as_doubles(totals, [&](auto values) { reduce(values, reduce_op::sum); });
+  if constexpr (!std::same_as<Reduce, whole_batch>)
+    as_doubles(totals, [&](auto values) { reduce(values, reduce_op::sum); });
   estimate_advantages(call.function, advantages, g, estimator, totals.less_kl, space);
 
   // A response of a group that is too small keeps advantage 0: no KL is subtracted.

@@ -169,7 +169,7 @@ inline metric_std joined(const metric_mean& mean_a, const metric_std& a, const m
 
 }  // namespace detail
 
-inline step_metrics& step_metrics::operator+=(const step_metrics& more) {
+[[gnu::noinline]] inline step_metrics& step_metrics::operator+=(const step_metrics& more) {
   const auto rewards = detail::joined(reward, reward_std, more.reward, more.reward_std);
   const auto advantages = detail::joined(advantage_mean, advantage_std, more.advantage_mean, more.advantage_std);
   const auto combine = []<class T>(T& mine, const T& others, const auto& op) {
@@ -189,8 +189,10 @@ inline step_metrics& step_metrics::operator+=(const step_metrics& more) {
 /// Replaces the metrics of a shard by those of all shards. Calls `reduce` twice.
 template <reduction Reduce>
 void reduce_metrics(step_metrics& metrics, const Reduce& reduce) {
-  detail::as_doubles<step_averages>(metrics, [&](auto sums) { reduce(sums, reduce_op::sum); });
-  detail::as_doubles<step_extremes>(metrics, [&](auto extremes) { reduce(extremes, reduce_op::maximum); });
+  if constexpr (!std::same_as<Reduce, whole_batch>) {  // not even compiled for a whole batch
+    detail::as_doubles<step_averages>(metrics, [&](auto sums) { reduce(sums, reduce_op::sum); });
+    detail::as_doubles<step_extremes>(metrics, [&](auto extremes) { reduce(extremes, reduce_op::maximum); });
+  }
 }
 
 /// The result of a step.

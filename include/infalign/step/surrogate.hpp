@@ -181,7 +181,4 @@ struct cispo {
   }
 };
 
-static_assert(surrogate<reinforce> && surrogate<ppo_clip> && surrogate<sequence_clip> && surrogate<gspo_clip> &&
-              surrogate<cispo>);
-
 }  // namespace infalign
