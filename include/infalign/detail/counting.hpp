@@ -51,7 +51,7 @@ void count_batch(const caller& call, const T& reference, const Prompts& prompts,
   prompts.for_each_run(
       rewards, work, prefetch_distance, [&](Eigen::Index p, Eigen::Index ahead, S* run, Eigen::Index n) {
         prefetch<Scalar>(table.row(ahead));
-        if (std::all_of(run, run + n, [](Scalar r) { return is_nan(r); })) return;
+        if (all_nan(run, n)) return;
         const auto row = table.row(p);
         const auto scored = count_scored(call, "reference", row, p);
         count_each(row.data(), row.size(), scored, run, n,

@@ -45,13 +45,6 @@ inline std::string position_in(Eigen::Index i, Eigen::Index columns) {
   return columns > 0 ? position(i / columns, i % columns) : position(i);
 }
 
-/// Throws unless a result's buffer has the shape of what is written there.
-template <class Buffer>
-void check_result(const char* function, const Buffer& result, Eigen::Index rows, Eigen::Index columns) {
-  if (result.rows() != rows || result.cols() != columns)
-    fail(function, concat("a result of ", rows, " x ", columns), concat(result.rows(), " x ", result.cols()));
-}
-
 /// Throws if one of `size` rewards is NaN, unless NaN is propagated.
 template <real_scalar S>
 void check_scored(const char* function, const S* rewards, Eigen::Index size, Eigen::Index columns,

@@ -31,6 +31,14 @@ constexpr bool is_finite(S x) noexcept {
   return static_cast<bits_of<S>>(std::bit_cast<bits_of<S>>(x) << 1) < infinity_bits<S>;
 }
 
+/// True if n numbers are all NaN.
+template <class S, class Size>
+bool all_nan(const S* x, Size n) noexcept {
+  for (Size i = 0; i < n; ++i)
+    if (!is_nan(x[i])) return false;
+  return true;
+}
+
 /// A quiet NaN.
 template <class S>
 inline constexpr S nan = std::bit_cast<S>(

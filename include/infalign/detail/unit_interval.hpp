@@ -4,7 +4,6 @@
 
 #include <infalign/core.hpp>
 
-#include <algorithm>
 #include <bit>
 
 /// \file
@@ -41,12 +40,6 @@ bool fits(const F& f) {
 template <class F, real_scalar S>
 bool covers(const F& f, S u) {
   return fits(f) && !highest_bit<S>(out_of_unit_interval(u));
-}
-
-/// min(y, 1), without a branch that keeps a loop from being vectorised.
-template <real_scalar S>
-[[gnu::always_inline]] constexpr S at_most_one(S y) {
-  return std::min(y, S{1});
 }
 
 /// result[i] = f(u[i]) for N numbers. Returns false if a u is outside [0, 1] or a result is not finite; `result` is

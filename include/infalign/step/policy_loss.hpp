@@ -45,8 +45,7 @@ batch_size batch_size_of(const token_batch<S, Mask>& batch, const A& scores) {
   detail::check_batch("batch_size_of", batch, "responses", rows.rows());
   batch_size size;
   for (Eigen::Index i = 0; i < rows.rows(); ++i) {
-    const S* const row = rows.data() + i * rows.cols();
-    if (rows.cols() > 0 && std::all_of(row, row + rows.cols(), detail::is_nan<S>)) continue;
+    if (rows.cols() > 0 && detail::all_nan(rows.data() + i * rows.cols(), rows.cols())) continue;
     size.sequences += 1, size.tokens += reader.tokens(i);
   }
   return size;
@@ -72,8 +71,7 @@ struct token_credit {
   unscored on_unscored;
 
   S of_response(Eigen::Index i) const {
-    const S* const row = advantages.row(i);
-    const bool none = std::all_of(row, row + advantages.cols(), is_nan<S>);
+    const bool none = all_nan(advantages.row(i), advantages.cols());
     return none && advantages.cols() > 0 && on_unscored == unscored::propagate ? nan<S> : S{0};
   }
   auto of_blocks(Eigen::Index i) const {

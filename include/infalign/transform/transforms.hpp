@@ -180,7 +180,7 @@ struct normalized_exponential {
 
     [[gnu::always_inline]] S operator()(S u) const {
       const S y = power.minus_one(u) / whole + S{0};  // not −0
-      return detail::at_most_one(y);
+      return std::min(y, S{1});
     }
   };
 };
