@@ -7,7 +7,10 @@
 
 #include <infalign/calibration/calibrate.hpp>
 #include <infalign/calibration/leave_one_out.hpp>
+#include <infalign/calibration/prior.hpp>
+#include <infalign/calibration/prior_state.hpp>
 #include <infalign/calibration/prompt_keys.hpp>
 #include <infalign/calibration/rank.hpp>
 #include <infalign/calibration/reference.hpp>
 #include <infalign/calibration/unbiased_rank.hpp>
+#include <infalign/calibration/with_prior.hpp>

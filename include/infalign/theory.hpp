@@ -8,4 +8,6 @@
 #include <infalign/theory/aligned_policy.hpp>
 #include <infalign/theory/ascent_transform.hpp>
 #include <infalign/theory/best_exponential.hpp>
+#include <infalign/theory/few_references.hpp>
+#include <infalign/theory/finite_policy.hpp>
 #include <infalign/theory/optimal_transform.hpp>

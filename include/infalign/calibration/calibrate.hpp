@@ -83,9 +83,11 @@ auto calibrate(const T& reference, const Batch&... batch) {
 /// `Eigen::Map` or `Eigen::Ref` as a view, whose buffer must outlive the functor. Const calls may run in many threads.
 ///
 /// Errors: the constructor checks the rank's parameters, and the rewards of a matrix that it owns.
-template <reference_rewards T, rank_functor Rank = mid_rank>
+template <reference_rewards T, class Rank = mid_rank>
 requires std::same_as<T, typename detail::stored_as<T>::type>
 class calibration {
+  static_assert(rank_functor<Rank>, "infalign::calibration takes a rank functor or a reward prior");
+
  public:
   /// float or double.
   using Scalar = typename T::Scalar;

@@ -10,7 +10,7 @@
 #include <cmath>
 
 /// \file
-/// Probabilities of the binomial, hypergeometric, Poisson, Student's and Kolmogorov's distributions.
+/// Probabilities of the binomial, hypergeometric, Poisson, normal, Student's and Kolmogorov's distributions.
 namespace infalign::detail {
 
 /// The error of Stirling's formula for n ≥ 1:
@@ -116,6 +116,26 @@ inline double student_quantile(Eigen::Index nu) {
   }
   const auto excess = [nu](double t) { return student_within(t, static_cast<int>(nu)) - 0.95; };
   return *find_root(excess, z, 13, 1e-12);
+}
+
+/// The normal distribution's CDF.
+inline double normal_cdf(double x) {
+  return 0.5 * std::erfc(-0.70710678118654752440 * x);
+}
+
+/// The normal distribution's quantile, for p in (0, 1): a rational approximation, then three of Halley's steps.
+///
+/// Accuracy: relative 1e-14 in the tail probability.
+/// Source: Abramowitz and Stegun, 26.2.23.
+inline double normal_quantile(double p) {
+  const double tail = std::min(p, 1 - p), t = std::sqrt(-2 * std::log(tail));
+  double x = (2.515517 + t * (0.802853 + t * 0.010328)) / (1 + t * (1.432788 + t * (0.189269 + t * 0.001308))) - t;
+  constexpr double root_of_two_pi = 2.50662827463100050242;
+  for (int i = 0; i < 3; ++i) {
+    const double step = (normal_cdf(x) - tail) * root_of_two_pi * std::exp(0.5 * x * x);
+    x -= step / (1 + 0.5 * x * step);
+  }
+  return p < 0.5 ? x : -x;
 }
 
 /// P(sup |B| ≥ x) for a Brownian bridge B: Kolmogorov's series for x ≥ 1; below 1 its transformation by theta functions.

@@ -21,6 +21,27 @@ struct anchored_exponential {
   }
 };
 
+/// The t at which a loss is least: the best point of a coarse grid, then the minimum between its neighbours, to a
+/// relative tolerance. 0 if no other t is better by 1e-10. loss(t) is log(1 − W), or 0 if the KL is out of reach.
+template <class Loss>
+double best_rate(const Loss& loss, double tolerance) {
+  const auto at = [&loss](double x) { return loss(std::sinh(x)); };
+  const double identity = at(0);
+  double best = 0, at_best = identity;
+  for (const double sign : {1.0, -1.0})
+    for (double x = sign; std::abs(x) < 14.5; x += sign) {
+      const double y = at(x);
+      if (y < at_best) best = x, at_best = y;
+      if (y > at_best + 0.5) break;
+    }
+  best = minimum(at, best - 1, best + 1, tolerance);
+  return std::exp(identity) - std::exp(at(best)) <= 1e-10 ? 0 : std::sinh(best);
+}
+
+inline void check_kl(const char* function, double kl) {
+  if (!is_finite(kl) || !(kl >= 1e-12)) fail(function, "a kl of at least 1e-12", concat(kl));
+}
+
 }  // namespace detail
 
 /// The `normalized_exponential` with the highest win rate at a KL: its t and β.
@@ -40,28 +61,17 @@ transform_with_beta<normalized_exponential> best_exponential(const T1& policy_pr
                                                              at_kl at) {
   using namespace detail;
   constexpr auto name = "best_exponential";
-  if (!is_finite(at.kl) || !(at.kl >= 1e-12)) fail(name, "a kl of at least 1e-12", concat(at.kl));
+  check_kl(name, at.kl);
   check_part(policy_procedure);
   check_part(reference_procedure);
-  const auto loss = [&](double x) {  // log(1 − W) at t = sinh x; 0, the worst value, if the KL is out of reach
-    const anchored_exponential phi{std::sinh(x)};
+  const auto loss = [&](double t) {
+    const anchored_exponential phi{t};
     const auto beta = find_beta(phi, at.kl).beta;
     return beta ? std::log(aligned_policy(phi, at_beta{*beta}).loss_rate(policy_procedure, reference_procedure)) : 0.0;
   };
-  const double identity = loss(0);
-  if (identity == 0)
+  if (loss(0) == 0)
     fail(name, concat("a kl of at most ", find_beta(anchored_exponential{0}, at.kl).most_kl), concat(at.kl));
-  // The best point of a coarse grid, then the minimum between its neighbours.
-  double best = 0, at_best = identity;
-  for (const double sign : {1.0, -1.0})
-    for (double x = sign; std::abs(x) < 14.5; x += sign) {
-      const double y = loss(x);
-      if (y < at_best) best = x, at_best = y;
-      if (y > at_best + 0.5) break;
-    }
-  best = minimum(loss, best - 1, best + 1, 1e-5);
-  const bool none_better = std::exp(identity) - std::exp(loss(best)) <= 1e-10;
-  const aligned_policy policy(anchored_exponential{none_better ? 0 : std::sinh(best)}, at);
+  const aligned_policy policy(anchored_exponential{best_rate(loss, 1e-5)}, at);
   return {{policy.transform().t}, policy.beta(), policy.kl(), policy.win_rate(policy_procedure, reference_procedure)};
 }
 

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 the infalign authors
+#pragma once
+
+#include <infalign/detail/eigen.hpp>
+
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <vector>
+
+/// \file
+/// The aligned policy over a finite list of responses: what training converges to if the reference policy is uniform
+/// over them, as it is over the responses in a log.
+namespace infalign {
+
+/// The policy of one prompt that maximises E[score] − β·KL to the uniform policy: the probability of a response is
+/// proportional to exp(score/β).
+///
+/// Shapes: scores is M.
+struct finite_policy {
+  array<double> probability;  ///< Of each response.
+  double kl;                  ///< The KL to the uniform policy, in nats; at most log M.
+
+  /// For scores of the responses and a β above 0.
+  finite_policy(const array<double>& scores, double beta) {
+    // Halves are subtracted, so that no difference overflows. e^-700 is negligible, but its logarithm is finite.
+    const array<double> x = ((scores / 2 - scores.maxCoeff() / 2) / (beta / 2)).max(-700.0);
+    probability = x.exp();
+    const double sum = probability.sum();
+    probability /= sum;
+    kl = std::log(static_cast<double>(scores.size()) / sum) + (probability * x).sum();
+  }
+};
+
+/// The mean KL over prompts, with one β for all. scores[p] has the scores of prompt p's responses.
+inline double mean_kl(const std::vector<array<double>>& scores, double beta) {
+  double sum = 0;
+  for (const auto& s : scores) sum += finite_policy(s, beta).kl;
+  return sum / static_cast<double>(scores.size());
+}
+
+/// The β at which the mean KL over prompts is `kl`; nothing if no β reaches it. Bisects log β over the range of a double.
+///
+/// Cost: 50 times that of `mean_kl`.
+inline std::optional<double> beta_at_mean_kl(const std::vector<array<double>>& scores, double kl) {
+  double low = std::log(std::numeric_limits<double>::min()), high = std::log(std::numeric_limits<double>::max());
+  if (scores.empty() || mean_kl(scores, std::exp(low)) <= kl + 1e-9) return std::nullopt;
+  for (int i = 0; i < 50; ++i) {
+    const double middle = (low + high) / 2;
+    (mean_kl(scores, std::exp(middle)) > kl ? low : high) = middle;
+  }
+  return std::exp(high);
+}
+
+}  // namespace infalign
