@@ -10,8 +10,6 @@
 //     so that the mean KL is 0.5.
 //  3. Check: at the beta of the theory, the predicted and the true KL and win rate; and the win rate that one would
 //     measure with fresh references, and with those that calibrated.
-#include "finite_policy.hpp"
-
 #include <infalign/infalign.hpp>
 
 #include <cstdio>
@@ -29,6 +27,17 @@ constexpr Eigen::Index prompts = 200, responses = 500;
 
 /// Rewards of the responses to each prompt. Only their order matters.
 const array<double> rewards = array<double>::LinSpaced(responses, 0, 1);
+
+using rows = std::vector<array<double>>;
+
+/// The mean over prompts of the policy's exact win rate against the reference.
+template <procedure Procedure>
+double mean_win_rate(const rows& scores, double beta, const Procedure& procedure) {
+  const array<double> even = array<double>::Constant(responses, 1.0 / responses);
+  double sum = 0;
+  for (const auto& s : scores) sum += exact_win_rate(rewards, finite_policy(s, beta).probability, even, procedure);
+  return sum / static_cast<double>(scores.size());
+}
 
 /// Scores of responses, from K reference rewards for each prompt.
 using scorer = std::function<matrix<double>(const matrix<double>& reference, const matrix<double>& rewards)>;
@@ -56,8 +65,7 @@ rows scores_of(const scorer& score, const matrix<double>& reference) {
 /// The win rate at a KL, with one beta for all prompts.
 template <procedure Procedure>
 double win_rate_at(const rows& scores, double kl, const Procedure& procedure) {
-  const rows every(scores.size(), rewards);
-  return mean_win_rate(every, scores, beta_at(scores, kl).value(), procedure);
+  return mean_win_rate(scores, beta_at_mean_kl(scores, kl).value(), procedure);
 }
 
 const std::vector<Eigen::Index> sizes{4, 8, 16, 32, 64, 128, 256};
@@ -144,7 +152,7 @@ void print_losses() {
 matrix<double> sample(const rows& scores, double beta, std::mt19937_64& random) {
   matrix<double> result(static_cast<Eigen::Index>(scores.size()), 16);
   for (std::size_t p = 0; p < scores.size(); ++p) {
-    const auto policy = softmax(scores[p], beta).policy;
+    const auto policy = finite_policy(scores[p], beta).probability;
     std::discrete_distribution<Eigen::Index> choose(policy.begin(), policy.end());
     for (Eigen::Index m = 0; m < result.cols(); ++m) result(static_cast<Eigen::Index>(p), m) = rewards[choose(random)];
   }
@@ -160,13 +168,13 @@ void print_check() {
   for (const Eigen::Index K : {8, 16, 32, 64, 128, 256}) {
     std::mt19937_64 random(2);
     const matrix<double> reference = draw(K, random), fresh = draw(K, random);
-    const rows scores = scores_of(by(mid_rank{}, chosen.transform), reference), every(scores.size(), rewards);
+    const rows scores = scores_of(by(mid_rank{}, chosen.transform), reference);
     const matrix<double> policy = sample(scores, chosen.beta, random);
     const mean_estimate honest = win_rate(policy, fresh, best_of{4}),
                         optimistic = win_rate(policy, reference, best_of{4});
     std::printf("%5d %12.4f %12.4f   %.4f [%.4f, %.4f]  %.4f [%.4f, %.4f]\n", static_cast<int>(K),
-                mean_kl(scores, chosen.beta), mean_win_rate(every, scores, chosen.beta, best_of{4}), honest.mean,
-                honest.low, honest.high, optimistic.mean, optimistic.low, optimistic.high);
+                mean_kl(scores, chosen.beta), mean_win_rate(scores, chosen.beta, best_of{4}), honest.mean, honest.low,
+                honest.high, optimistic.mean, optimistic.low, optimistic.high);
   }
 }
 

@@ -6,24 +6,28 @@
 //   (c) the ascent transform, which is best for the present policy, computed for each batch,
 //   (d) the optimal transform,
 // and compared with the optimum at that beta, which is known before training.
+//
+// tabular_rlhf few: the same training if only 8 reference rewards of each prompt are known, with and without a prior.
 #include <infalign/infalign.hpp>
 
 #include <cmath>
 #include <cstdio>
 #include <random>
+#include <string>
+#include <utility>
 
 namespace {
 
 using namespace infalign;
 
-constexpr Eigen::Index prompts = 4, responses = 200, group = 64;
+constexpr Eigen::Index responses = 200;
 constexpr double uniform = 1.0 / static_cast<double>(responses);
 
 /// Rewards with four shapes and scales: normal, exponential, bounded, heavy-tailed.
 matrix<double> make_rewards() {
   std::mt19937 random(7);
   std::normal_distribution<double> normal;
-  matrix<double> rewards(prompts, responses);
+  matrix<double> rewards(4, responses);
   for (double& r : rewards.row(0)) r = 3 * normal(random);
   for (double& r : rewards.row(1)) r = -std::log(std::uniform_real_distribution<double>(1e-9, 1)(random));
   for (double& r : rewards.row(2)) r = 1 / (1 + std::exp(-2 * normal(random)));
@@ -33,9 +37,10 @@ matrix<double> make_rewards() {
 
 /// Trains a policy by steps on groups sampled from it. Returns the log-probability of each response.
 template <class Shape, class Step>
-matrix<double> train(const matrix<double>& rewards, const Shape& shape, const Step& step, double rate) {
-  constexpr int iterations = 12000;
-  std::mt19937 random(1);
+matrix<double> train(const matrix<double>& rewards, const Shape& shape, const Step& step, double rate,
+                     Eigen::Index group = 64, int iterations = 12000, unsigned seed = 1) {
+  const Eigen::Index prompts = rewards.rows();
+  std::mt19937 random(seed);
   matrix<double> logits = matrix<double>::Zero(prompts, responses);
   const matrix<double> log_reference = matrix<double>::Constant(prompts * group, 1, std::log(uniform));
   for (int iteration = 0;; ++iteration) {
@@ -63,15 +68,23 @@ matrix<double> train(const matrix<double>& rewards, const Shape& shape, const St
   }
 }
 
+/// The mean KL to the reference over prompts, and the mean exact win rate against it.
+template <procedure Procedure>
+std::pair<double, double> measured(const matrix<double>& rewards, const matrix<double>& log_policy,
+                                   const Procedure& procedure) {
+  const auto prompts = static_cast<double>(rewards.rows());
+  double win_rate = 0;
+  for (Eigen::Index p = 0; p < rewards.rows(); ++p)
+    win_rate += exact_win_rate(rewards.row(p), log_policy.row(p).exp(), array<double>::Constant(responses, uniform),
+                               procedure) /
+                prompts;
+  return {(log_policy.exp() * (log_policy - std::log(uniform))).sum() / prompts, win_rate};
+}
+
 template <procedure Procedure>
 void report(const char* name, const matrix<double>& rewards, const matrix<double>& log_policy,
             const Procedure& procedure, const optimum& optimum) {
-  const double kl = (log_policy.exp() * (log_policy - std::log(uniform))).sum() / static_cast<double>(prompts);
-  double win_rate = 0;
-  for (Eigen::Index p = 0; p < prompts; ++p)
-    win_rate += exact_win_rate(rewards.row(p), log_policy.row(p).exp(), array<double>::Constant(responses, uniform),
-                               procedure) /
-                static_cast<double>(prompts);
+  const auto [kl, win_rate] = measured(rewards, log_policy, procedure);
   const double gain = win_rate - optimum.beta * kl - 0.5, most = optimum.win_rate - optimum.beta * optimum.kl - 0.5;
   std::printf("  %-34s %6.4f  %6.4f  %6.2f %%\n", name, kl, win_rate, 100 * gain / most);
 }
@@ -109,9 +122,43 @@ void compare(const char* name, const Procedure& procedure, const Credit& credit,
          procedure, optimum);
 }
 
+/// Trains on rewards that are calibrated from 8 references of each of 64 prompts, whose rewards are a level of the prompt
+/// plus noise. Win rates are against the whole reference policy, and beside them the most that its KL allows.
+template <procedure Procedure>
+void compare_few(const char* name, const Procedure& procedure, unsigned seed) {
+  constexpr Eigen::Index prompts = 64, K = 8;
+  std::mt19937 random(100 + seed);
+  std::normal_distribution<double> normal;
+  matrix<double> rewards(prompts, responses), reference(prompts, K);
+  for (Eigen::Index p = 0; p < prompts; ++p) {
+    const double level = normal(random);
+    for (double& r : rewards.row(p)) r = level + normal(random);
+    for (double& r : reference.row(p)) r = rewards(p, static_cast<Eigen::Index>(random() % responses));
+  }
+  const auto run = [&](const char* calibrated, const auto& shape, double beta) {
+    const policy_gradient step{k1_in_reward{.beta = beta}, leave_one_out{}};
+    const auto [kl, win_rate] = measured(rewards, train(rewards, shape, step, 3 / beta, 16, 4000, seed), procedure);
+    const double most = optimal_transform(procedure, at_kl{kl}).win_rate;
+    std::printf("%-10s %4u  %-10s %6.4f  %6.4f  %6.4f  %7.4f\n", name, seed, calibrated, kl, win_rate, most,
+                win_rate - most);
+  };
+  const auto plain = best_exponential(procedure, at_kl{0.5}, at_count{K});
+  run("plain", calibration{reference} | plain.transform, plain.beta);
+  const auto plan = plan_rewards(reference, procedure, at_kl{0.5});
+  run("prior", plan.shape, plan.beta);
+}
+
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  if (argc == 2 && std::string(argv[1]) == "few") {
+    std::printf("procedure  seed  calibrated KL      W       most    lost\n");
+    for (const unsigned seed : {1u, 2u, 3u}) {
+      compare_few("best-of-4", best_of{4}, seed);
+      compare_few("worst-of-4", worst_of{4}, seed);
+    }
+    return 0;
+  }
   compare("best-of-4", best_of{4}, max_at_n{4}, 0.2);
   compare("worst-of-4", worst_of{4}, min_at_n{4}, 0.2);
 }

@@ -226,7 +226,10 @@ TEST_CASE("The estimated error of the calibrated reward is its true error") {
   const calibration_prior plain(reference, prior_model::pooled, 0.0);
   CHECK(plain.equivalent_count(8) == Approx(8));
   CHECK(plain.rms_error(100) == Approx(std::sqrt(1.0 / 600)).epsilon(0.02));
-  CHECK(std::isnan(calibration_prior(reference.leftCols(2).eval()).rms_error(2)));
+  const calibration_prior of_pairs(reference.leftCols(2).eval(), prior_model::pooled);
+  CHECK(of_pairs.equivalent_count(8) ==
+        Approx(calibration_prior(reference, prior_model::pooled).equivalent_count(8)).epsilon(0.2));
+  CHECK(std::isnan(calibration_prior(reference.leftCols(1).eval()).rms_error(2)));
 }
 
 TEST_CASE("Rewards that are added later count like those that came first") {

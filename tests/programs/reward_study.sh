@@ -78,13 +78,26 @@ done
 # Calibrated from K of the rewards: K of all changes nothing; there are more columns; too few rewards are an error.
 seven='{"rewards": [0.5, 3, -1, 9, 2, 2.5, 4]}'
 [ "$(echo "$seven" | "$study" - 7 | cut -c -43 | tail -n +2)" = "$(echo "$seven" | "$study" - | tail -n +2)" ] || fail "K of all"
-echo "$seven" | "$study" - 7 | head -n 1 | grep -qx 'procedure kl raw zscore calibrated exponential unbiased_exponential power unbiased_power win_probability unbiased_win_probability' ||
+echo "$seven" | "$study" - 7 | head -n 1 | grep -qx 'procedure kl raw zscore calibrated exponential prior prior_half_t unbiased_exponential power unbiased_power win_probability unbiased_win_probability' ||
   fail "the header with K"
-echo "$seven" | "$study" - 7 | awk '/^plain/ && !($5 == $8 && $8 == $9 && $9 == $10 && $10 == $11 && $7 == "-") { exit 1 }' ||
+echo "$seven" | "$study" - 7 | awk '/^plain/ && !($5 == $10 && $10 == $11 && $11 == $12 && $12 == $13 && $9 == "-") { exit 1 }' ||
   fail "for one sample every power and win probability is the calibrated reward"
-echo "$seven" | "$study" - 6 | awk '/^best-of-4/ && $9 != "-" { exit 1 }' || fail "u^7 without bias needs 7"
+echo "$seven" | "$study" - 6 | awk '/^best-of-4/ && $11 != "-" { exit 1 }' || fail "u^7 without bias needs 7"
 printf '{"rewards": [1, 2, 3]}\n{"rewards": [1, 2]}\n' | "$study" - 3 2>"$folder/error" && fail "K above a prompt's rewards"
 grep -qF -- "-: prompt 2 has 2 rewards, fewer than K = 3" "$folder/error" || fail "K above a prompt's rewards: $(cat "$folder/error")"
+# The plan: for prompts that differ in level, with 8 rewards each, the prior wins more than calibration without it.
+awk 'BEGIN { srand(1); for (p = 0; p < 200; ++p) { m = 0; for (i = 0; i < 12; ++i) m += rand() - 0.5
+  printf "{\"rewards\": ["; for (k = 0; k < 8; ++k) { x = m; for (i = 0; i < 12; ++i) x += rand() - 0.5; printf "%s%.6f", (k ? ", " : ""), x } print "]}" } }' >"$folder/levels.jsonl"
+"$study" "$folder/levels.jsonl" plan best-of-4 0.5 >"$folder/plan"
+grep -q '^train with: prior location of weight .* t = .* beta = ' "$folder/plan" || fail "the plan: $(cat "$folder/plan")"
+awk '/^ +4\.0 / { if (!($10 > $7 + 0.01)) exit 1; seen = 1 } END { exit !seen }' "$folder/plan" || fail "the plan's measurement: $(cat "$folder/plan")"
+for wrong in "best-of-0 0.5" "best-of 0.5" "mean-of-4 0.5" "best-of-4 x"; do
+  status=0
+  # shellcheck disable=SC2086
+  "$study" "$folder/levels.jsonl" plan $wrong 2>"$folder/error" || status=$?
+  [ $status -eq 2 ] || fail "plan $wrong: exit code $status"
+done
+
 for k in 0 -1 x; do
   status=0
   "$study" "$folder/small.jsonl" $k 2>"$folder/error" || status=$?

@@ -6,6 +6,7 @@
 #include <infalign/detail/counting.hpp>
 #include <infalign/detail/groups.hpp>
 #include <infalign/detail/leave_two_out.hpp>
+#include <infalign/detail/prior_models.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -72,11 +73,8 @@ class calibration_prior {
   /// float or double.
   using Scalar = S;
 
-  /// What `cdf` needs to know of a prompt.
-  struct fit_type {
-    double center = 0;     ///< m or r̄_p.
-    double per_scale = 0;  ///< 1/s; below 0 for the pooled prior.
-  };
+  /// What `cdf` needs to know of a prompt: a centre and a scale.
+  using fit_type = detail::prompt_fit;
 
   /// Has learnt nothing: the weight is 0 until rewards are added.
   calibration_prior() = default;
@@ -142,68 +140,35 @@ class calibration_prior {
   double weight() const { return weight_; }
 
   /// The estimated root mean square of Ĉ − C for a prompt with `count` reference rewards, under the reference policy.
-  /// NaN if no prompt had 3 references.
+  /// NaN if no prompt had 2 references.
   double rms_error(double count) const { return std::sqrt(mean_squared_error(count)); }
 
   /// How many references plain calibration would need to be as good.
   double equivalent_count(double count) const {
     const double error = mean_squared_error(count);
-    return error > 0 ? variance_ / error : detail::is_nan(error) ? error : std::numeric_limits<double>::infinity();
+    return error > 0               ? errors_.variance / error
+           : detail::is_nan(error) ? error
+                                   : std::numeric_limits<double>::infinity();
   }
 
   /// Fits a prompt.
   ///
   /// Cost: K look-ups for the location model; none for the pooled.
-  fit_type fit(Eigen::Map<const array<S>> row) const {
-    if (model_ == prior_model::pooled) return {};
-    detail::running_moments moments;
-    for (const S r : row)
-      if (!detail::is_nan(r)) moments.add(feature(model_, r));
-    return fit_of(model_, moments);
-  }
+  fit_type fit(Eigen::Map<const array<S>> row) const { return models_.fit(model_, row); }
 
   /// G_p(r).
   S cdf(const fit_type& fit, S r) const {
     S result;
-    cdf(model_, fit, &r, 1, &result);
+    models_.cdf(model_, fit, &r, 1, &result);
     return result;
   }
 
   /// G_p of n rewards at once, which takes less time.
-  void cdf(const fit_type& fit, const S* rewards, int n, S* result) const { cdf(model_, fit, rewards, n, result); }
+  void cdf(const fit_type& fit, const S* rewards, int n, S* result) const {
+    models_.cdf(model_, fit, rewards, n, result);
+  }
 
  private:
-  /// What a model's moments are of.
-  double feature(prior_model model, S r) const {
-    return model == prior_model::location ? score_(r) : static_cast<double>(r);
-  }
-
-  fit_type fit_of(prior_model model, const detail::running_moments& row) const {
-    constexpr double least = 1e-30;
-    const auto n = static_cast<double>(row.count);
-    if (model == prior_model::location) {
-      const double shrink = between_ > 0 ? between_ / (between_ + within_ / n) : 0;
-      const double variance = within_ + between_ * (1 - shrink);
-      return {level_ + shrink * (row.mean() - level_), 1 / std::sqrt(std::max(variance, least))};
-    }
-    const double spread = row.spread();
-    if (row.count < 2 || !detail::is_finite(spread)) return {0, -1};
-    return {row.mean(), 1 / std::sqrt(std::max(spread / (n - 1) * (1 + 1 / n), 1e-300))};
-  }
-
-  void cdf(prior_model model, const fit_type& fit, const S* rewards, int n, S* result) const {
-    if (model == prior_model::location) {
-      const auto center = static_cast<S>(fit.center), per_scale = static_cast<S>(fit.per_scale);
-      for (int j = 0; j < n; ++j) result[j] = score_(rewards[j]);
-      for (int j = 0; j < n; ++j) result[j] = normal_((result[j] - center) * per_scale);
-    } else if (model == prior_model::pooled || fit.per_scale < 0) {
-      for (int j = 0; j < n; ++j) result[j] = pooled_(rewards[j]);
-    } else {
-      for (int j = 0; j < n; ++j)
-        result[j] = static_cast<S>(residual_((static_cast<double>(rewards[j]) - fit.center) * fit.per_scale));
-    }
-  }
-
   // ---- The rewards -----------------------------------------------------------------------------------------------
 
   template <reference_rewards T>
@@ -242,33 +207,25 @@ class calibration_prior {
 
   // ---- What is learnt from them ----------------------------------------------------------------------------------
 
-  Eigen::Index rows() const { return static_cast<Eigen::Index>(state_.offsets.size()) - 1; }
-  Eigen::Map<const array<S>> row(Eigen::Index p) const {
-    const auto first = state_.offsets[static_cast<std::size_t>(p)];
-    return {state_.kept.data() + first, state_.offsets[static_cast<std::size_t>(p) + 1] - first};
-  }
-
   void learn() {
-    detail::pooled_cdf<S> cdf;
-    cdf.value = state_.value, cdf.below = state_.below, cdf.at_most = state_.at_most, cdf.total = state_.total;
-    pooled_ = detail::cdf_table<S>(cdf, [](double u) { return u; });
+    const ragged rows(Eigen::Map<const array<S>>(state_.kept.data(), static_cast<Eigen::Index>(state_.kept.size())),
+                      state_.offsets);
+    models_.learn(state_, rows);
     model_ = prior_model::pooled;
-    const double pooled_weight = closed_weight(cdf);
+    const double pooled_weight = models_.closed_weight(rows, state_.pairs);
     weight_ = state_.weight.value_or(pooled_weight);
-    variance_ = prior_error_ = shared_error_ = detail::nan<double>;
-    if (rows() == 0) return;
+    errors_ = {};
     const bool all = !state_.model;
-    if (all || state_.model == prior_model::location) learn_location(cdf);
-    if (all || state_.model == prior_model::location_scale) learn_residuals();
-
     std::vector<detail::risk_moments> best, other;
     std::vector<double> best_loss;
     for (const auto model : {prior_model::pooled, prior_model::location, prior_model::location_scale}) {
       if (!all && state_.model != model) continue;
-      leave_two_out(model, other);
-      const double weight = state_.weight.value_or(model == prior_model::pooled ? pooled_weight
-                                                   : other.empty()              ? 0
-                                                                                : detail::least_risk_weight(other));
+      models_.leave_two_out(model, rows, other);
+      // If no reference is left when two are left out, there is nothing to compare models by.
+      const bool learns = std::any_of(other.begin(), other.end(), [](const auto& m) { return m.others > 0; });
+      if (all && model != prior_model::pooled && !learns) continue;
+      const double weight = state_.weight.value_or(
+          model == prior_model::pooled || !learns ? pooled_weight : detail::least_risk_weight(other));
       const auto loss = detail::losses(other, weight);
       if (!all || model == prior_model::pooled || detail::lower(loss, best_loss)) {
         model_ = model, weight_ = weight;
@@ -276,159 +233,19 @@ class calibration_prior {
         best_loss = loss;
       }
     }
-    measure_errors(best);
-  }
-
-  /// The weight of the pooled prior.
-  double closed_weight(const detail::pooled_cdf<S>& cdf) const {
-    double sum = 0, pairs = 0;
-    std::vector<double> v;
-    for (Eigen::Index p = 0; p < rows(); ++p) {
-      v.clear();
-      for (const S r : row(p)) v.push_back(pooled_(r));
-      std::sort(v.begin(), v.end());
-      const auto n = static_cast<double>(v.size());
-      for (std::size_t i = 0; i < v.size(); ++i) sum += (2 * static_cast<double>(i) - n + 1) * v[i];
-      pairs += 0.5 * n * (n - 1);
-    }
-    const double all_pairs = 0.5 * cdf.total * (cdf.total - 1), share = state_.pairs / all_pairs;
-    if (!(pairs > 0) || !(share < 1 - 1e-12)) return 0;
-    const double within = sum / pairs, between = (cdf.mean_difference() - share * within) / (1 - share);
-    if (!(between > 0)) return 0;
-    return within < between ? within / (between - within) : std::numeric_limits<double>::infinity();
-  }
-
-  /// μ, τ² and σ² of the normal scores, by analysis of variance.
-  void learn_location(const detail::pooled_cdf<S>& cdf) {
-    const double end = 0.5 / std::max(1.0, cdf.total);
-    score_ =
-        detail::cdf_table<S>(cdf, [end](double u) { return detail::normal_quantile(std::clamp(u, end, 1 - end)); });
-    double total = 0, squares = 0, sum = 0, spread = 0, groups = 0;
-    std::vector<std::pair<double, double>> means;
-    for (Eigen::Index p = 0; p < rows(); ++p) {
-      detail::running_moments moments;
-      for (const S r : row(p)) moments.add(score_(r));
-      const auto n = static_cast<double>(moments.count);
-      means.emplace_back(n, moments.mean());
-      total += n, squares += n * n, sum += n * moments.mean(), spread += moments.spread(), groups += 1;
-    }
-    level_ = sum / total;
-    within_ = total > groups ? spread / (total - groups) : 0;
-    double between = 0;
-    for (const auto& [n, mean] : means) between += n * (mean - level_) * (mean - level_);
-    const double size = total - squares / total;
-    between_ = groups > 1 && size > 0 ? std::max(0.0, (between - (groups - 1) * within_) / size) : 0;
-  }
-
-  /// The CDF of the residuals, each from the mean and standard deviation of the prompt's other rewards.
-  void learn_residuals() {
-    std::vector<double> residuals;
-    for (Eigen::Index p = 0; p < rows(); ++p) {
-      detail::running_moments moments;
-      for (const S r : row(p)) moments.add(static_cast<double>(r));
-      for (const S r : row(p)) {
-        auto rest = moments;
-        rest.remove(static_cast<double>(r));
-        const auto fit = fit_of(prior_model::location_scale, rest);
-        const double residual = (static_cast<double>(r) - fit.center) * fit.per_scale;
-        if (fit.per_scale > 0 && detail::is_finite(residual)) residuals.push_back(residual);
-      }
-    }
-    detail::pooled_cdf<double> cdf;
-    detail::sort_numbers(residuals);
-    cdf.add_sorted(residuals);
-    residual_ = detail::cdf_table<double>(cdf, [](double u) { return u; });
-  }
-
-  /// The moments of every kept prompt with at least 3 rewards.
-  void leave_two_out(prior_model model, std::vector<detail::risk_moments>& result) const {
-    result.clear();
-    std::vector<double> x;
-    for (Eigen::Index p = 0; p < rows(); ++p) {
-      const auto z = row(p);
-      if (z.size() < 3) continue;
-      x.clear();
-      detail::running_moments all;
-      for (const S r : z) {
-        x.push_back(model == prior_model::pooled ? static_cast<double>(pooled_(r)) : feature(model, r));
-        all.add(x.back());
-      }
-      const auto guess = [&](Eigen::Index j, Eigen::Index k, double win) {
-        const double xj = x[static_cast<std::size_t>(j)], xk = x[static_cast<std::size_t>(k)];
-        if (model == prior_model::pooled)  // the pooled CDF without the two rewards is known exactly
-          return std::pair{(state_.total * xj - 0.5 - win) / (state_.total - 2),
-                           (state_.total * xk - 0.5 - (1 - win)) / (state_.total - 2)};
-        auto rest = all;
-        rest.remove(xj);
-        rest.remove(xk);
-        const S both[2] = {z[j], z[k]};
-        S g[2];
-        cdf(model, fit_of(model, rest), both, 2, g);
-        return std::pair{static_cast<double>(g[0]), static_cast<double>(g[1])};
-      };
-      result.push_back(detail::leave_two_out(z, p, guess));
-    }
-  }
-
-  /// The parts of the mean squared error, from the moments of the model that was chosen.
-  ///
-  ///     E(Ĉ − C)² = (K·v + a²·E(G − C)² + 2·a·s)/(K + a)²,   v = E Var(w | z_j),   s = K·E(F̂ − C)(G − C)
-  void measure_errors(const std::vector<detail::risk_moments>& prompts) {
-    double variance = 0, prior = 0, shared = 0, inverse = 0;
-    std::size_t next = 0;
-    for (Eigen::Index p = 0; p < rows(); ++p) {
-      const auto z = row(p);
-      const auto K = static_cast<double>(z.size());
-      if (z.size() < 3) continue;
-      // E[w²] over pairs and E[C²] over triples, neither with a bias.
-      double v = 0;
-      detail::count_each(z.data(), z.size(), z.size(), z.data(), z.size(), [&](Eigen::Index, int n, const auto& c) {
-        for (int j = 0; j < n; ++j) {
-          const auto below = static_cast<double>(c[j].below), tied = static_cast<double>(c[j].tied - 1);
-          const double won = below + 0.5 * tied, squares = below + 0.25 * tied;
-          v += (squares - (won * won - squares) / (K - 2)) / (K - 1) / K;
-        }
-      });
-      const auto& m = prompts[next++];
-      variance += v, inverse += 1 / (K - 2);
-      prior += m.gg - 2 * m.gw + m.ww - v;
-      shared += (K - 2) * (m.fg - m.fw - m.gw + m.ww - v);
-    }
-    if (next == 0) return;
-    const auto n = static_cast<double>(next);
-    variance_ = std::max(0.0, variance / n), prior_error_ = prior / n, shared_error_ = shared / n;
-    others_ = n / inverse;
+    errors_ = detail::measured_errors(rows, best);
   }
 
   double mean_squared_error(double count) const {
     if (!(count > 0)) detail::fail("calibration_prior", "a count above 0", detail::concat(count));
-    const double prior = prior_error(count);
-    if (weight_ == std::numeric_limits<double>::infinity()) return std::max(0.0, prior);
-    const double size = count + weight_, sum = count * variance_ + weight_ * (weight_ * prior + 2 * shared_error_);
-    return detail::is_nan(sum) ? sum : std::max(0.0, sum / (size * size));
-  }
-
-  /// E(G − C)² with `count` references of the prompt. It was measured with `others_`. The part v/a, which no number of
-  /// references changes, is that of a Dirichlet process; the rest is from what the prompt's references tell of its level
-  /// and scale.
-  double prior_error(double count) const {
-    const double lasting = std::min(prior_error_, weight_ > 0 ? variance_ / weight_ : prior_error_);
-    const auto left = [this](double n) {  // the variance of a level after n rewards, but for a factor
-      return model_ == prior_model::location ? 1 / (n * between_ + within_) : 1 / n;
-    };
-    return model_ == prior_model::pooled ? prior_error_
-                                         : lasting + (prior_error_ - lasting) * left(count) / left(others_);
+    return errors_.mean_square(count, weight_, [this](double n) { return models_.unknown(model_, n); });
   }
 
   prior_state<S> state_;
   prior_model model_ = prior_model::pooled;
   double weight_ = 0;
-  detail::cdf_table<S> pooled_, score_;
-  detail::cdf_table<double> residual_;
-  detail::normal_table<S> normal_;
-  double level_ = 0, within_ = 1, between_ = 0;  // μ, σ², τ²
-  double others_ = 1;                            // the number of references that the errors below were measured with
-  double variance_ = detail::nan<double>, prior_error_ = detail::nan<double>, shared_error_ = detail::nan<double>;
+  detail::prior_models<S> models_;
+  detail::error_parts errors_;
 };
 
 /// The scalar of the prior is that of the reference.

@@ -55,12 +55,12 @@ struct risk_moments {
   void scale(double s) { ff *= s, fg *= s, gg *= s, fw *= s, gw *= s, ww *= s; }
   /// E[h²] and E[h·w] of h = (1 − λ)·f + λ·g, λ = a/(K − 2 + a).
   std::pair<double, double> mixed(double a) const {
-    const double l = a < std::numeric_limits<double>::max() ? a / (static_cast<double>(others) + a) : 1, k = 1 - l;
+    const double l = a > std::numeric_limits<double>::max() ? 1 : a / (static_cast<double>(others) + a), k = 1 - l;
     return {k * k * ff + 2 * k * l * fg + l * l * gg, k * fw + l * gw};
   }
 };
 
-/// The moments of a prompt, over at most 64 pairs (j, k) of its K ≥ 3 rewards. guess(j, k, win) returns the prior's CDF
+/// The moments of a prompt, over at most 64 pairs (j, k) of its K ≥ 2 rewards. guess(j, k, win) returns the prior's CDF
 /// at z_j and at z_k, made without these two rewards; win is the comparison of z_j with z_k. `first` chooses the pairs, if
 /// there are more: another one for each prompt, so that together they are even whatever the order of the rewards.
 template <real_scalar S, class Guess>
@@ -85,9 +85,9 @@ risk_moments leave_two_out(Eigen::Map<const array<S>> z, Eigen::Index first, con
     const Eigen::Index k = at - j * (j - 1) / 2;
     const double win = z[k] < z[j] ? 1 : z[k] == z[j] ? 0.5 : 0;
     const auto [at_j, at_k] = guess(j, k, win);
-    const auto n = static_cast<double>(K - 2);
-    sums.add((won[static_cast<std::size_t>(j)] - win) / n, at_j, win);
-    sums.add((won[static_cast<std::size_t>(k)] - (1 - win)) / n, at_k, 1 - win);
+    const auto rank = [K](double wins) { return K > 2 ? wins / static_cast<double>(K - 2) : 0.5; };
+    sums.add(rank(won[static_cast<std::size_t>(j)] - win), at_j, win);
+    sums.add(rank(won[static_cast<std::size_t>(k)] - (1 - win)), at_k, 1 - win);
   }
   sums.scale(0.5 / static_cast<double>(used));
   return sums;
@@ -97,6 +97,7 @@ risk_moments leave_two_out(Eigen::Map<const array<S>> z, Eigen::Index first, con
 inline std::map<Eigen::Index, risk_moments> by_count(const std::vector<risk_moments>& prompts) {
   std::map<Eigen::Index, risk_moments> sums;
   for (const auto& m : prompts) {
+    if (m.others == 0) continue;
     auto& sum = sums[m.others];
     sum += m;
     sum.others = m.others;
@@ -131,12 +132,13 @@ inline double least_risk_weight(const std::vector<risk_moments>& prompts) {
   return explained(infinite) <= explained(best) ? infinite : best;
 }
 
-/// The loss of each prompt at the best γ.
+/// The loss of each prompt with at least 3 references, at the best γ.
 inline std::vector<double> losses(const std::vector<risk_moments>& prompts, double weight) {
   const auto [hh, hw] = mixed(by_count(prompts), weight);
   const double slope = hh > 0 ? std::max(0.0, hw / hh) : 0;
   std::vector<double> result;
   for (const auto& m : prompts) {
+    if (m.others == 0) continue;
     const auto [a, b] = m.mixed(weight);
     result.push_back(m.ww - 2 * slope * b + slope * slope * a);
   }
@@ -149,6 +151,63 @@ inline bool lower(const std::vector<double>& a, const std::vector<double>& b) {
   for (std::size_t p = 0; p < a.size(); ++p) gain.add(b[p] - a[p]);
   const auto n = static_cast<double>(gain.count);
   return gain.count > 1 && gain.mean() > std::sqrt(gain.spread() / (n - 1) / n);
+}
+
+/// The parts of the mean squared error of Ĉ.
+///
+///     E(Ĉ − C)² = (K·v + a²·E(G − C)² + 2·a·s)/(K + a)²,   v = E Var(w | z_j),   s = K·E(F̂ − C)(G − C)
+struct error_parts {
+  double variance = nan<double>;  ///< v.
+  double prior = nan<double>;     ///< E(G − C)², measured with `others` references.
+  double shared = nan<double>;    ///< s.
+  double others = 1;
+
+  /// The mean square with `count` references at a weight. unknown(n) is what n references leave unknown of a prompt, but
+  /// for a factor. In E(G − C)², the part v/a does not depend on them: it is that of a Dirichlet process.
+  template <class Unknown>
+  double mean_square(double count, double weight, const Unknown& unknown) const {
+    const double lasting = std::min(prior, weight > 0 ? variance / weight : prior);
+    const double now = lasting + (prior - lasting) * unknown(count) / unknown(others);
+    if (weight > std::numeric_limits<double>::max()) return now;
+    const double size = count + weight, sum = count * variance + weight * (weight * now + 2 * shared);
+    return is_nan(sum) ? sum : std::max(0.0, sum / (size * size));
+  }
+};
+
+/// Measures them on the rows of a table, whose leave-two-out moments are given for each row with at least 2 rewards.
+template <class Rows>
+error_parts measured_errors(const Rows& rows, const std::vector<risk_moments>& prompts) {
+  double pairs = 0, untied = 0, variance = 0, triples = 0, squares = 0, shared = 0, inverse = 0;
+  std::size_t next = 0;
+  for (Eigen::Index p = 0; p < rows.rows(); ++p) {
+    const auto z = rows.row(p);
+    const auto K = static_cast<double>(z.size());
+    if (z.size() < 2) continue;
+    // The mean of w² is from pairs, that of C² from triples. Neither has a bias.
+    double v = 0, different = 0;
+    count_each(z.data(), z.size(), z.size(), z.data(), z.size(), [&](Eigen::Index, int n, const auto& c) {
+      for (int j = 0; j < n; ++j) {
+        const auto below = static_cast<double>(c[j].below), tied = static_cast<double>(c[j].tied - 1);
+        const double won = below + 0.5 * tied, won_squares = below + 0.25 * tied;
+        different += (K - 1 - tied) / (K - 1) / K;
+        if (K > 2) v += (won_squares - (won * won - won_squares) / (K - 2)) / (K - 1) / K;
+      }
+    });
+    const auto& m = prompts[next++];
+    pairs += 1, untied += different;
+    squares += m.gg - 2 * m.gw + m.ww;
+    if (K < 3) continue;
+    triples += 1, variance += v, inverse += 1 / (K - 2);
+    shared += (K - 2) * (m.fg - m.fw - m.gw + m.ww - v);
+  }
+  if (pairs == 0) return {};
+  // Without a triple: the variance that different rewards have, 1/6, and independent errors.
+  error_parts parts;
+  parts.variance = triples > 0 ? std::max(0.0, variance / triples) : untied / pairs / 6;
+  parts.prior = std::max(0.0, squares / pairs - parts.variance);
+  parts.shared = triples > 0 ? shared / triples : 0;
+  parts.others = triples > 0 ? triples / inverse : 1;
+  return parts;
 }
 
 }  // namespace infalign::detail

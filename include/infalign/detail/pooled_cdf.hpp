@@ -296,7 +296,7 @@ class normal_table {
     }
   }
   S operator()(S x) const {
-    const S place = std::min(std::max(x, S{-8}) + 8, S(15.999)) * 256;
+    const S place = std::min(std::max(S{-8}, x) + 8, S(15.999)) * 256;
     const auto i = static_cast<int>(place);
     const cell& c = lines_[static_cast<std::size_t>(i)];
     return c.base + c.rise * (place - static_cast<S>(i));
