@@ -38,6 +38,33 @@ void calibrate_rows(State& state) {
   items(state, P * M);
 }
 
+/// Rewards of prompts that differ in level, and a prior of a given model.
+template <prior_model model>
+void calibrate_with_prior(State& state) {
+  const Index P = 100'000, K = 128, M = 8;
+  const array<float> level = uniform<float>(P, 1);
+  const matrix<float> reference = uniform<float>(P, K).colwise() + level,
+                      rewards = uniform<float>(P, M).colwise() + level;
+  const calibration shape{reference, calibration_prior(reference, model)};
+  matrix<float> result(P, M);
+  for (auto _ : state) {
+    shape.into(result, rewards);
+    benchmark::DoNotOptimize(result.data());
+  }
+  items(state, P * M);
+}
+
+/// Making a prior, of 100,000 × 128.
+void make_prior(State& state) {
+  const array<float> level = uniform<float>(100'000, 1);
+  const matrix<float> reference = uniform<float>(100'000, 128).colwise() + level;
+  for (auto _ : state) {
+    const calibration_prior prior(reference);
+    benchmark::DoNotOptimize(prior.weight());
+  }
+  items(state, reference.size());
+}
+
 /// Cold rows: each response to another prompt, at random, of a table far larger than the caches.
 constexpr Index many = 1'000'000, batch = 200'000;
 const matrix<float>& large_table() {
@@ -204,6 +231,10 @@ BENCHMARK(calibrate_rows<double>)->Apply(all_sizes);
 BENCHMARK(calibrate_rows<float>)->ArgsProduct({{100, 1'000, 10'000, 100'000}, {32}, {8}});
 BENCHMARK(calibrate_rows<float>)->ArgsProduct({{1'000}, {128}, {1, 10, 100, 1'000}});
 BENCHMARK(calibrate_rows<float>)->ArgsProduct({{10}, {1'024, 4'096}, {100, 1'000}});
+BENCHMARK(calibrate_with_prior<prior_model::pooled>)->Unit(benchmark::kMillisecond);
+BENCHMARK(calibrate_with_prior<prior_model::location>)->Unit(benchmark::kMillisecond);
+BENCHMARK(calibrate_with_prior<prior_model::location_scale>)->Unit(benchmark::kMillisecond);
+BENCHMARK(make_prior)->Unit(benchmark::kMillisecond);
 BENCHMARK(calibrate_cold_rows)->Unit(benchmark::kMillisecond);
 BENCHMARK(gather_cold_rows)->Unit(benchmark::kMillisecond);
 BENCHMARK(leave_one_out_ranks<float>);

@@ -27,6 +27,9 @@ print(f"| ns an item (times as fast) | {columns} | peer |\n|---|" + "---|" * (le
 for kind in ("float", "double"):
     line(f"calibrate {kind}, 100,000 × 128, 8 responses", f"calibrate_rows<{kind}>/100000/128/8", f"torch.searchsorted, {kind}")
     line("as above, a peer that needs no sorted table", f"calibrate_rows<{kind}>/100000/128/8", f"numpy counts, {kind}")
+for model in ("pooled", "location", "location_scale"):
+    line(f"calibrate float with a prior, {model}", f"calibrate_with_prior<prior_model::{model}>", None)
+line("make a prior, 100,000 × 128, a reward", "make_prior", None)
 for kind in ("float", "double"):
     for k in (4, 16, 64, 256, 1024, 4096):
         best = min((f"{p}, {kind}, K = {k}" for p in ("torch.searchsorted", "numpy counts")), key=peers.get)

@@ -100,6 +100,13 @@ TEST_CASE("Calibrating, transforming and shaping into a buffer allocate nothing,
   CHECK((u == shape(rewards)).all());
   CHECK((v == shape(prompt, flat)).all());
 
+  const calibration_prior prior(reference);
+  const auto shape_with_prior = calibration{reference, prior} | exponential{.t = 10};
+  CHECK(allocations_of([&] { calibrate_into(u, reference, prior, rewards); }) == nothing);
+  CHECK(allocations_of([&] { calibrate_into(v, reference, prior, prompt, flat); }) == nothing);
+  CHECK(allocations_of([&] { shape_with_prior.into(u, rewards); }) == nothing);
+  shape.into(u, rewards);
+
   surrounded<float> buffer(6, 8);
   auto block = buffer.block();
   CHECK(allocations_of([&] { calibrate_into(block, reference, rewards); }) == nothing);
@@ -116,6 +123,10 @@ TEST_CASE("With a workspace ranks and advantages allocate nothing from the secon
   CHECK((u == calibrate_leave_one_out(rewards)).all());
   CHECK(later_allocations_of([&] { calibrate_leave_one_out_into(v, space, prompt, flat); }) == 0);
   CHECK((v == calibrate_leave_one_out(prompt, flat)).all());
+
+  const calibration_prior prior(rewards);
+  CHECK(later_allocations_of([&] { calibrate_leave_one_out_into(u, prior, space, rewards); }) == 0);
+  CHECK((u == calibrate_leave_one_out(prior, rewards)).all());
 
   CHECK(later_allocations_of([&] { advantage_into(u, space, rewards, leave_one_out{}); }) == 0);
   CHECK((u == advantage(rewards, leave_one_out{})).all());

@@ -60,17 +60,29 @@ struct risk_moments {
   }
 };
 
+/// How many of the other rewards of a row are below one of its rewards, and how many are equal.
+struct other_counts {
+  double below, tied;
+  double wins() const { return below + 0.5 * tied; }
+};
+
+/// Those of each reward. Not inlined: GCC warns of a loop over more rewards than memory can hold.
+template <real_scalar S>
+[[gnu::noinline]] std::vector<other_counts> counts_among_others(Eigen::Map<const array<S>> z) {
+  std::vector<other_counts> result;
+  count_each(z.data(), z.size(), z.size(), z.data(), z.size(), [&](Eigen::Index, int n, const auto& c) {
+    for (int j = 0; j < n; ++j) result.push_back({static_cast<double>(c[j].below), static_cast<double>(c[j].tied - 1)});
+  });
+  return result;
+}
+
 /// The moments of a prompt, over at most 64 pairs (j, k) of its K ≥ 2 rewards. guess(j, k, win) returns the prior's CDF
 /// at z_j and at z_k, made without these two rewards; win is the comparison of z_j with z_k. `first` chooses the pairs, if
 /// there are more: another one for each prompt, so that together they are even whatever the order of the rewards.
 template <real_scalar S, class Guess>
 risk_moments leave_two_out(Eigen::Map<const array<S>> z, Eigen::Index first, const Guess& guess) {
   const Eigen::Index K = z.size(), pairs = K * (K - 1) / 2, used = std::min<Eigen::Index>(pairs, 64);
-  std::vector<double> won(static_cast<std::size_t>(K));
-  count_each(z.data(), K, K, z.data(), K, [&](Eigen::Index i, int n, const auto& c) {
-    for (int j = 0; j < n; ++j)
-      won[static_cast<std::size_t>(i + j)] = static_cast<double>(c[j].below) + 0.5 * static_cast<double>(c[j].tied - 1);
-  });
+  const auto won = counts_among_others(z);
   risk_moments sums;
   sums.others = K - 2;
   for (Eigen::Index i = 0; i < used; ++i) {
@@ -86,8 +98,8 @@ risk_moments leave_two_out(Eigen::Map<const array<S>> z, Eigen::Index first, con
     const double win = z[k] < z[j] ? 1 : z[k] == z[j] ? 0.5 : 0;
     const auto [at_j, at_k] = guess(j, k, win);
     const auto rank = [K](double wins) { return K > 2 ? wins / static_cast<double>(K - 2) : 0.5; };
-    sums.add(rank(won[static_cast<std::size_t>(j)] - win), at_j, win);
-    sums.add(rank(won[static_cast<std::size_t>(k)] - (1 - win)), at_k, 1 - win);
+    sums.add(rank(won[static_cast<std::size_t>(j)].wins() - win), at_j, win);
+    sums.add(rank(won[static_cast<std::size_t>(k)].wins() - (1 - win)), at_k, 1 - win);
   }
   sums.scale(0.5 / static_cast<double>(used));
   return sums;
@@ -185,14 +197,11 @@ error_parts measured_errors(const Rows& rows, const std::vector<risk_moments>& p
     if (z.size() < 2) continue;
     // The mean of w² is from pairs, that of C² from triples. Neither has a bias.
     double v = 0, different = 0;
-    count_each(z.data(), z.size(), z.size(), z.data(), z.size(), [&](Eigen::Index, int n, const auto& c) {
-      for (int j = 0; j < n; ++j) {
-        const auto below = static_cast<double>(c[j].below), tied = static_cast<double>(c[j].tied - 1);
-        const double won = below + 0.5 * tied, won_squares = below + 0.25 * tied;
-        different += (K - 1 - tied) / (K - 1) / K;
-        if (K > 2) v += (won_squares - (won * won - won_squares) / (K - 2)) / (K - 1) / K;
-      }
-    });
+    for (const auto& c : counts_among_others(z)) {
+      const double won = c.wins(), won_squares = c.below + 0.25 * c.tied;
+      different += (K - 1 - c.tied) / (K - 1) / K;
+      if (K > 2) v += (won_squares - (won * won - won_squares) / (K - 2)) / (K - 1) / K;
+    }
     const auto& m = prompts[next++];
     pairs += 1, untied += different;
     squares += m.gg - 2 * m.gw + m.ww;
