@@ -49,7 +49,8 @@ TEST_CASE("Training by the plan reaches about its KL, and more than raw rewards 
   CHECK(plan.prior.model() == prior_model::location);
   CHECK(plan.t > 3);
   CHECK(plan.t < 12);
-  const auto [kl, win_rate] = trained(plan.shape, plan.beta, fresh, best_of{4});
+  const auto reached = trained(plan.shape, plan.beta, fresh, best_of{4});
+  const double kl = reached.first, win_rate = reached.second;
   CHECK(kl == Approx(0.5).epsilon(0.4));
 
   // At the same KL: raw rewards, and plain calibration with the transform of the theory for K = 8.

@@ -287,12 +287,15 @@ TEMPLATE_TEST_CASE("Edges: one prompt, one reference, equal rewards, infinite re
   const matrix<S> infinite{{-infinity<S>, 1, 2, 5}, {1, infinity<S>, 2, 0}, {0, 1, 3, 4}, {2, 2, -infinity<S>, 7}};
   for (const auto model : {prior_model::pooled, prior_model::location, prior_model::location_scale}) {
     const calibration_prior prior(infinite, model, 1.0);
-    double before = 0;
-    for (const S r : {-infinity<S>, S{0}, S{1}, S{1.5}, S{2}, S{6}, S{9}, infinity<S>}) {
-      const double g = prior_at(prior, infinite, 1, r);
-      CHECK(g >= before);
-      CHECK(g <= 1);
-      before = g;
+    for (Index p = 0; p < 4; ++p) {
+      double before = 0;
+      for (const S r : {-infinity<S>, S{0}, S{1}, S{1.5}, S{2}, S{6}, S{9}, infinity<S>}) {
+        const double g = prior_at(prior, infinite, p, r);
+        CHECK(g >= before);
+        CHECK(g <= 1);
+        before = g;
+      }
+      CHECK(prior_at(prior, infinite, p, S{0}) < prior_at(prior, infinite, p, S{9}));
     }
   }
   const matrix<S> equal{{4, 4, 4, 4}, {1, 2, 3, 4}, {2, 2, 2, 9}, {5, 6, 7, 5}};

@@ -259,3 +259,25 @@ TEMPLATE_TEST_CASE("-ffast-math: the step finds a NaN log-probability, and an un
   put_nan(now(3, 2));
   CHECK(error_of([&] { step(batch, rewards); }).find("NaN at row 3, column 2") != std::string::npos);
 }
+
+TEMPLATE_TEST_CASE("A prior takes an infinite weight, infinite rewards and NaN", "", float, double) {
+  using S = TestType;
+  matrix<S> reference{{1, 2, 3, 5}, {2, 4, 6, 7}, {0, 1, 4, 9}}, rewards{{2, 0}, {5, 3}, {8, 1}};
+  reference(0, 0) = with_bits<S>(infinity_bits<S> | sign_bit<S>);
+  put_nan(reference(2, 1));
+  put_nan(rewards(1, 0));
+  for (const auto model : {prior_model::pooled, prior_model::location, prior_model::location_scale}) {
+    const calibration_prior prior(reference, model, static_cast<double>(with_bits<S>(infinity_bits<S>)),
+                                  unscored::propagate);
+    const auto u = calibrate(reference, prior, rewards, unscored::propagate);
+    CHECK(detail::is_nan(u(1, 0)));
+    for (const S x : {u(0, 0), u(0, 1), u(1, 1), u(2, 0), u(2, 1)}) {
+      CHECK(detail::is_finite(x));
+      CHECK(x >= 0);
+      CHECK(x <= 1);
+    }
+    CHECK(u(0, 1) < u(0, 0));
+    CHECK(error_of([&] { calibration_prior p(reference, model); }) ==
+          "calibration_prior: expected reference rewards that are numbers, got NaN at row 2, column 1");
+  }
+}

@@ -108,12 +108,43 @@ class calibration_prior {
     learn();
   }
 
-  /// Adds reference rewards, or `prompt, rewards`: a flat batch. Then learns again.
+  /// Adds reference rewards, then learns again.
   ///
   /// Cost: that of the new rewards; then up to 0.1 s to learn.
-  template <class... Batch>
-  requires(detail::batch_arguments<Batch...> || sizeof...(Batch) > 0) void add(const Batch&... batch) {
-    add_rewards(batch...);
+  template <reference_rewards T>
+  void add(const T& reference, unscored on_unscored = unscored::error) {
+    static_assert(std::same_as<typename T::Scalar, S>, "infalign: reference and prior must have the same scalar type");
+    decltype(auto) table = detail::rows_of(reference);
+    for (Eigen::Index p = 0; on_unscored == unscored::error && p < table.rows(); ++p) {
+      const auto row = table.row(p);
+      if (row.size() == 0 || detail::has_finite_sum(row.data(), row.size())) continue;
+      for (Eigen::Index k = 0; k < row.size(); ++k)
+        if (detail::is_nan(row[k]))
+          detail::fail("calibration_prior", "reference rewards that are numbers",
+                       detail::concat("NaN", detail::position(p, k)));
+    }
+    detail::prior_collector add_to(state_);
+    for (Eigen::Index p = 0; p < table.rows(); ++p) add_to.add(table.row(p));
+    add_to.finish();
+    learn();
+  }
+
+  /// Adds the rewards of a flat batch, then learns again.
+  template <prompt_index I, vector_expression R>
+  void add(const I& prompt, const R& rewards, unscored on_unscored = unscored::error) {
+    static_assert(std::same_as<typename R::Scalar, S>, "infalign: rewards and prior must have the same scalar type");
+    detail::with_batch(
+        "calibration_prior",
+        [&](const auto& batch_prompts, const auto& batch_rewards) {
+          const array<S> values = detail::as_column(batch_rewards);
+          detail::check_scored({"calibration_prior", on_unscored}, batch_prompts,
+                               detail::packed_rows(values.data(), batch_prompts));
+          detail::prior_collector add_to(state_);
+          detail::groups(batch_prompts, nullptr)
+              .for_each(values.data(), [&](Eigen::Map<const array<S>> group, Eigen::Index) { add_to.add(group); });
+          add_to.finish();
+        },
+        prompt, rewards);
     learn();
   }
 
@@ -169,44 +200,6 @@ class calibration_prior {
   }
 
  private:
-  // ---- The rewards -----------------------------------------------------------------------------------------------
-
-  template <reference_rewards T>
-  void add_rewards(const T& reference, unscored on_unscored = unscored::error) {
-    static_assert(std::same_as<typename T::Scalar, S>, "infalign: reference and prior must have the same scalar type");
-    decltype(auto) table = detail::rows_of(reference);
-    for (Eigen::Index p = 0; on_unscored == unscored::error && p < table.rows(); ++p) {
-      const auto row = table.row(p);
-      if (row.size() == 0 || detail::has_finite_sum(row.data(), row.size())) continue;
-      for (Eigen::Index k = 0; k < row.size(); ++k)
-        if (detail::is_nan(row[k]))
-          detail::fail("calibration_prior", "reference rewards that are numbers",
-                       detail::concat("NaN", detail::position(p, k)));
-    }
-    detail::prior_collector add_to(state_);
-    for (Eigen::Index p = 0; p < table.rows(); ++p) add_to.add(table.row(p));
-    add_to.finish();
-  }
-
-  template <prompt_index I, vector_expression R>
-  void add_rewards(const I& prompt, const R& rewards, unscored on_unscored = unscored::error) {
-    static_assert(std::same_as<typename R::Scalar, S>, "infalign: rewards and prior must have the same scalar type");
-    detail::with_batch(
-        "calibration_prior",
-        [&](const auto& batch_prompts, const auto& batch_rewards) {
-          const array<S> values = detail::as_column(batch_rewards);
-          detail::check_scored({"calibration_prior", on_unscored}, batch_prompts,
-                               detail::packed_rows(values.data(), batch_prompts));
-          detail::prior_collector add_to(state_);
-          detail::groups(batch_prompts, nullptr)
-              .for_each(values.data(), [&](Eigen::Map<const array<S>> group, Eigen::Index) { add_to.add(group); });
-          add_to.finish();
-        },
-        prompt, rewards);
-  }
-
-  // ---- What is learnt from them ----------------------------------------------------------------------------------
-
   void learn() {
     const ragged rows(Eigen::Map<const array<S>>(state_.kept.data(), static_cast<Eigen::Index>(state_.kept.size())),
                       state_.offsets);

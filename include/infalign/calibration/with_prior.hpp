@@ -6,7 +6,6 @@
 #include <infalign/calibration/leave_one_out.hpp>
 #include <infalign/calibration/prior.hpp>
 
-#include <limits>
 #include <utility>
 #include <vector>
 
@@ -26,7 +25,7 @@ template <reward_prior Prior, real_scalar S, int N, class Fit>
 void write_ranks_with_prior(const Prior& prior, const Fit& fit, const lane_counts<S, N>& c, int n, int itself,
                             Eigen::Index count, const S* rewards, S* result) {
   const auto a = static_cast<double>(prior.weight());
-  const bool only_prior = a > std::numeric_limits<double>::max();
+  const bool only_prior = !is_finite(a);
   const double per_weight = 1 / (static_cast<double>(count) + a);
   const S own = only_prior ? S{0} : static_cast<S>(0.5 * per_weight);
   const S share = only_prior ? S{1} : static_cast<S>(a * per_weight);

@@ -55,7 +55,7 @@ struct risk_moments {
   void scale(double s) { ff *= s, fg *= s, gg *= s, fw *= s, gw *= s, ww *= s; }
   /// E[h²] and E[h·w] of h = (1 − λ)·f + λ·g, λ = a/(K − 2 + a).
   std::pair<double, double> mixed(double a) const {
-    const double l = a > std::numeric_limits<double>::max() ? 1 : a / (static_cast<double>(others) + a), k = 1 - l;
+    const double l = !is_finite(a) ? 1 : a / (static_cast<double>(others) + a), k = 1 - l;
     return {k * k * ff + 2 * k * l * fg + l * l * gg, k * fw + l * gw};
   }
 };
@@ -180,7 +180,7 @@ struct error_parts {
   double mean_square(double count, double weight, const Unknown& unknown) const {
     const double lasting = std::min(prior, weight > 0 ? variance / weight : prior);
     const double now = lasting + (prior - lasting) * unknown(count) / unknown(others);
-    if (weight > std::numeric_limits<double>::max()) return now;
+    if (!is_finite(weight)) return now;
     const double size = count + weight, sum = count * variance + weight * (weight * now + 2 * shared);
     return is_nan(sum) ? sum : std::max(0.0, sum / (size * size));
   }

@@ -130,9 +130,8 @@ class prior_models {
       const double variance = within_ + between_ * (1 - shrink);
       return {level_ + shrink * (row.mean() - level_), 1 / std::sqrt(std::max(variance, least))};
     }
-    const double spread = row.spread();
-    if (row.count < 2 || !is_finite(spread)) return {0, -1};
-    return {row.mean(), 1 / std::sqrt(std::max(spread / (n - 1) * (1 + 1 / n), 1e-300))};
+    if (row.count < 2 || !is_finite(row.squares)) return {0, -1};
+    return {row.mean(), 1 / std::sqrt(std::max(row.spread() / (n - 1) * (1 + 1 / n), 1e-300))};
   }
 
   /// μ, τ² and σ² of the normal scores, by analysis of variance.
