@@ -114,6 +114,19 @@ TEST_CASE("A plan takes ragged logs with unscored rewards, and a buffer in place
   CHECK(same(view.shape(all), transform(calibrate(all, view.prior, all), normalized_exponential{view.t})));
 }
 
+TEST_CASE("A KL that few references or few responses cannot reach is measured at a smaller one") {
+  const auto plan = plan_rewards(rewards_of(60, 16, 1, false), best_of{4}, at_kl{1.8});
+  REQUIRE(plan.measured.size() == 3);
+  for (const auto& m : plan.measured) {
+    CHECK(m.kl < std::log(8));
+    CHECK(m.kl > 0.5);
+    CHECK(m.prior.mean > m.plain.mean);
+  }
+  CHECK(error_of([] {
+          plan_rewards(rewards_of(60, 4, 0, true), best_of{4}, at_kl{5});
+        }).find("best_exponential: expected a kl of at most") == 0);
+}
+
 TEST_CASE("Errors: too few prompts, a KL that is wrong") {
   CHECK(error_of([] {
           plan_rewards(matrix<double>{{1, 2, 3, 4}}, best_of{4}, at_kl{0.5});

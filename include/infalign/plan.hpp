@@ -10,7 +10,9 @@
 #include <infalign/transform/shaping.hpp>
 
 #include <algorithm>
-#include <cstdint>
+#include <cmath>
+#include <cstddef>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -115,8 +117,9 @@ inline double harmonic_mean(const std::vector<double>& x) {
 ///
 /// Shapes: reference is P × K, or any `reference_table`. Win rates are measured on the prompts with at least 4 rewards;
 /// there must be at least 2.
-/// Accuracy: a win rate is against a reference policy of only K/2 responses. Compare the columns; the win rates of the
-/// true reference policy are rather larger.
+/// Accuracy: training at β reaches the KL to about a third; `adaptive_kl_per_sequence` holds it. A measured win rate is
+/// against a reference policy of only K/2 responses. Compare the columns: against the true reference policy all of them
+/// are rather larger.
 /// Cost: 2 to 10 seconds.
 /// Errors: if there are too few prompts, if no exponential reaches the KL, and as `calibrate`.
 template <reference_rewards T, procedure Procedure>
@@ -162,7 +165,11 @@ reward_plan<typename detail::stored_as<T>::type> plan_rewards(const T& reference
     const double equivalent = with.equivalent_count(count);
     return detail::is_nan(equivalent) ? count : std::max(equivalent, 1.0);
   };
-  const auto rate = [&](double count) { return best_exponential(procedure, at, at_count{count}).transform.t; };
+  const auto rate = [&](double count) {
+    // A policy that only chooses responses above all K references has a mean KL of 1 + 1/2 + … + 1/K.
+    const double most_kl = std::log(count + 0.5) + 0.57721566490153286;
+    return best_exponential(procedure, at_kl{std::min(at.kl, 0.8 * most_kl)}, at_count{count}).transform.t;
+  };
 
   // n responses to a prompt reach a KL of log n at most, and less with ties.
   const double kl = std::min(at.kl, 2.0 / 3 * mean_kl(rewards, std::numeric_limits<double>::min()));

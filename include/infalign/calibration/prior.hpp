@@ -31,9 +31,9 @@ namespace infalign {
 /// A prior for the reward distribution of a prompt.
 ///
 /// `fit(row)` reads what the prior needs to know of a prompt from its reference rewards, which may include NaN.
-/// `cdf(fit, r)` is G_p(r): in [0, 1], non-decreasing in r; `cdf(fit, rewards, n, result)` may do the same for n rewards
-/// at once. `weight()` is a: from 0 (no prior) to infinity (only the
-/// prior). `calibration_prior` is one; a model that predicts reward distributions from the prompt can be another.
+/// `cdf(fit, r)` is G_p(r): in [0, 1], non-decreasing in r. `cdf(fit, rewards, n, result)`, if it exists, does this for n
+/// rewards at once. `weight()` is a: from 0 (no prior) to infinity (only the prior). `calibration_prior` is one. A model
+/// that predicts reward distributions from the prompt can be another.
 template <class P>
 concept reward_prior = real_scalar<typename P::Scalar> &&
     requires(const P& prior, Eigen::Map<const array<typename P::Scalar>> row, typename P::Scalar r) {
@@ -57,9 +57,9 @@ concept reward_prior = real_scalar<typename P::Scalar> &&
 ///
 /// Leave-two-out risk: two references z_j, z_k of a prompt are left out, and Ĉ(z_j), made from the rest, predicts the
 /// comparison w = 1{z_k < z_j} + ½·1{z_k = z_j}. The mean of (Ĉ − w)² is that of (Ĉ − C)² plus a constant, without bias.
-/// The risk that is compared here is the least of that mean over α + γ·Ĉ: a policy does not change if all calibrated
-/// rewards shrink towards ½ together and t grows, so a prior earns nothing for that. A model with more parameters is
-/// chosen only if its risk is lower by more than one standard error over prompts.
+/// What is compared is the least mean of (α + γ·Ĉ − w)² over α and γ. If all calibrated rewards shrink towards ½
+/// together, a larger t gives the same policy; so a prior earns nothing for that. A model with more parameters is chosen
+/// only if its risk is lower by more than one standard error over prompts, and if some prompts have 3 references.
 ///
 /// Rewards can be added later. Of the rewards that were added, it holds the pooled CDF (to 1e-4) and the rewards of at
 /// most 4,096 prompts, evenly spaced, from which it learns all else. For a million prompts it takes about 4 MiB.
