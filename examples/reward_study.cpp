@@ -143,6 +143,25 @@ void report(const char* name, const Procedure& procedure, const std::vector<colu
   }
 }
 
+/// The scored rewards of the prompts that have one. Says how many others there are.
+auto scored(const jsonl_rewards<double>& log) {
+  std::vector<std::vector<double>> result;
+  Eigen::Index unscored = 0;
+  for (Eigen::Index p = 0; p < log.rewards.rows(); ++p) {
+    auto& row = result.emplace_back();
+    for (const double r : log.rewards.row(p))
+      if (std::isnan(r))
+        ++unscored;
+      else
+        row.push_back(r);
+    if (row.empty()) result.pop_back();
+  }
+  if (unscored > 0)
+    std::fprintf(stderr, "reward_study: %lld unscored rewards are left out\n", static_cast<long long>(unscored));
+  if (result.empty()) throw std::runtime_error("no prompt has a scored reward");
+  return ragged(result);
+}
+
 template <class Log, class Procedure>
 void print_plan(const Log& log, const Procedure& procedure, double kl) {
   const char* const models[] = {"pooled", "location", "location_scale"};
@@ -186,10 +205,12 @@ int main(int argc, char** argv) {
   if (!plan && (argc < 2 || argc > 3 || (argc == 3 && K < 1))) return usage();
   try {
     const std::string name = argv[1];
-    const auto log = name == "-" ? read_jsonl(std::cin, name) : read_jsonl(name);
-    if (plan) return print_plan_for(log.rewards, argv[3], std::atof(argv[4])) ? 0 : usage();
+    const auto read =
+        name == "-" ? read_jsonl(std::cin, name, unscored::propagate) : read_jsonl(name, unscored::propagate);
+    const auto log = scored(read);
+    if (plan) return print_plan_for(log, argv[3], std::atof(argv[4])) ? 0 : usage();
     rows once, rewards;
-    for (Eigen::Index p = 0; p < log.rewards.rows(); ++p) once.push_back(log.rewards.row(p));
+    for (Eigen::Index p = 0; p < log.rows(); ++p) once.push_back(log.row(p));
     for (int repeat = 0; repeat < (K > 0 ? 8 : 1); ++repeat) rewards.insert(rewards.end(), once.begin(), once.end());
     for (std::size_t p = 0; p < once.size(); ++p)
       if (once[p].size() < K)

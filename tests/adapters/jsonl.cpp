@@ -6,6 +6,7 @@
 #include "catch.hpp"
 #include "files.hpp"
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <limits>
@@ -107,8 +108,9 @@ TEST_CASE("An invalid line is rejected with its number") {
         "-:3: expected a number at rewards[0], got [1]");
   CHECK(rejection("{\"rewards\": [null]}\n") == "-:1: expected a number at rewards[0], got null");
   CHECK(rejection("{\"rewards\": [true]}\n") == "-:1: expected a number at rewards[0], got true");
-  CHECK(begins(rejection("{\"rewards\": [NaN]}\n"), "-:1: not JSON: "));
-  CHECK(begins(rejection("{\"rewards\": [Infinity]}\n"), "-:1: not JSON: "));
+  CHECK(rejection("{\"rewards\": [NaN]}\n") == "-:1: expected a number at rewards[0], got NaN");
+  CHECK(rejection("{\"reward\": 1}\n") == "-:1: expected a \"prompt\" beside the one \"reward\"");
+  CHECK(rejection("{\"prompt\": 1, \"reward\": \"high\"}\n") == "-:1: expected a number at reward, got \"high\"");
   CHECK(begins(rejection("{\"rewards\": [1e999]}\n"), "-:1: not JSON: "));
   CHECK(begins(rejection("{\"prompt\": \"\xff\", \"rewards\": [1]}\n"), "-:1: not JSON: "));
   const auto nested = [](std::size_t depth) {
@@ -148,4 +150,46 @@ TEST_CASE("An error names the file or the stream, also if it cannot be read") {
   } broken;
   std::istream in(&broken);
   CHECK(error_text([&] { read_jsonl(in, "broken"); }) == "broken: cannot be read");
+}
+
+TEMPLATE_TEST_CASE("Unscored rewards are read on request, and Python's infinite numbers always", "", float, double) {
+  using S = TestType;
+  std::istringstream in(
+      "{\"prompt\": \"NaN or \\\"Infinity\\\"\", \"rewards\": [1, null, NaN, 2]}\n"
+      "{\"prompt\": \"b\", \"rewards\": [-Infinity, Infinity], \"other\": [NaN, {\"x\": -Infinity}]}\n");
+  const auto log = read_jsonl<S>(in, "-", unscored::propagate);
+  CHECK(log.prompts == std::vector<std::string>{"NaN or \"Infinity\"", "b"});
+  const array<S> first = log.rewards.row(0);
+  CHECK(first.size() == 4);
+  CHECK(first[0] == 1);
+  CHECK(std::isnan(first[1]));
+  CHECK(std::isnan(first[2]));
+  CHECK(first[3] == 2);
+  CHECK(rows(log)[1] == std::vector<S>{-std::numeric_limits<S>::infinity(), std::numeric_limits<S>::infinity()});
+  const auto u = calibrate(log.rewards, std::vector<int>{0, 1}, array<S>{{S(1.5), 0}}, mid_rank{}, unscored::propagate);
+  CHECK(u[0] == S(0.5));
+}
+
+TEST_CASE("One response a line, and a prompt on several lines, are one row") {
+  const auto log = read(
+      "{\"prompt\": \"a\", \"reward\": 1}\n"
+      "{\"prompt\": [\"b\"], \"reward\": 2, \"step\": 7}\n"
+      "{\"prompt\": \"a\", \"reward\": 3}\n"
+      "{\"rewards\": [9]}\n"
+      "{\"prompt\": [\"b\"], \"rewards\": [4, 5]}\n"
+      "{\"rewards\": [9]}\n");
+  CHECK(log.prompts == std::vector<std::string>{"a", "[\"b\"]", "", ""});
+  CHECK(rows(log) == std::vector<std::vector<double>>{{1, 3}, {2, 4, 5}, {9}, {9}});
+}
+
+TEST_CASE("An error message is short, one line and ASCII, whatever the line holds") {
+  const std::string long_text(3 << 20, 'x');
+  for (const std::string& line : std::vector<std::string>{
+           "{\"rewards\": [\"" + long_text + "\"]}", "{\"rewards\": [1, \"\xff\xfe\"]}",
+           "{\"rewards\": [1, \"\xc3\xa9\xe4\xb8\xad\\n\"]}", long_text, "{\"rewards\": " + long_text}) {
+    const auto text = rejection(line);
+    CHECK(begins(text, "-:1: "));
+    CHECK(text.size() < 300);
+    for (const char c : text) CHECK((c >= 32 && c < 127));
+  }
 }

@@ -137,9 +137,13 @@ TEMPLATE_TEST_CASE("NaN is an error with its position, or it is propagated and l
         }) == "calibrate: expected reference rewards that are numbers, got NaN at row 1, column 1");
   CHECK(error_of([&] { calibration{reference}; }) ==
         "calibration: expected reference rewards that are numbers, got NaN at row 0, column 2");
-  CHECK(error_of([&] {
-          calibrate(matrix<S>{{none, none}}, matrix<S>{{1}}, mid_rank{}, unscored::propagate);
-        }) == "calibrate: expected at least one reference reward for each prompt, got none at row 0");
+  // One bad row does not sink a table: its ranks are NaN, in a matrix and in a flat batch.
+  const matrix<S> bad_row{{none, none}, {1, 2}};
+  CHECK(same(calibrate(bad_row, matrix<S>{{1, 2}, {2, 3}}, mid_rank{}, unscored::propagate),
+             matrix<S>{{none, none}, {0.75, 1}}));
+  CHECK(same(calibrate(bad_row, std::vector<int>{1, 0, 1}, array<S>{{2, 1, 3}}, mid_rank{}, unscored::propagate),
+             array<S>{{0.75, none, 1}}));
+  CHECK(same(calibration(bad_row, mid_rank{}, unscored::propagate)(matrix<S>{{1}, {3}}), matrix<S>{{none}, {1}}));
 }
 
 TEMPLATE_TEST_CASE("Sizes and indices that do not fit are rejected", "", float, double) {

@@ -83,5 +83,5 @@ TEMPLATE_TEST_CASE("Scored rewards are counted even if their sum is not finite",
   }
   const std::string none = "count: expected at least one reference reward for each prompt, got none at row 7";
   CHECK(error_of([&] { scored(array<S>(0), unscored::error); }) == none);
-  CHECK(error_of([&] { scored(array<S>::Constant(9, nan), unscored::propagate); }) == none);
+  CHECK(scored(array<S>::Constant(9, nan), unscored::propagate) == 0);
 }

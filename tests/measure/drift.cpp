@@ -204,7 +204,12 @@ TEMPLATE_TEST_CASE("NaN is an error that names its position, or is left out", ""
         "drift: expected reference rewards that are numbers, got NaN at row 1, column 1");
   CHECK(error_of([&] {
           drift(matrix<S>{{none, none}}, matrix<S>{{1}}, unscored::propagate);
-        }) == "drift: expected at least one reference reward for each prompt, got none at row 0");
+        }) == "drift: expected at least one scored response, got none");
+  // A prompt without a scored reference is left out.
+  const auto left_out = drift(matrix<S>{{none, none}, {1, 2}}, matrix<S>{{1, 7}, {0, 3}}, unscored::propagate),
+             alone = drift(matrix<S>{{1, 2}}, matrix<S>{{0, 3}});
+  CHECK(left_out.distance == alone.distance);
+  CHECK(left_out.p_value == alone.p_value);
 }
 
 TEMPLATE_TEST_CASE("Sizes and indices that do not fit are rejected", "", float, double) {

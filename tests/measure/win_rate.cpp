@@ -170,6 +170,15 @@ TEST_CASE("Samples that do not fit and invalid procedures are rejected") {
         "win_rates: expected 3 rows of reference rewards, one for each of the policy's, got 2");
   CHECK(error_of([&] { win_rate(two, two, best_of{3}); }) ==
         "win_rates: expected at least 3 scored responses to each prompt for this procedure, got 2 at row 0");
+  // One bad row does not sink a table.
+  const matrix<double> bad_row{{std::nan(""), std::nan("")}, {1, 2}, {5, 3}}, others{{1, 2}, {0, 3}, {4, 2}};
+  const auto with_bad = win_rates(bad_row, others, best_of{2}, unscored::propagate);
+  CHECK(std::isnan(with_bad[0]));
+  CHECK(with_bad[2] == win_rates(bad_row.row(2).eval(), others.row(2).eval(), best_of{2})[0]);
+  const auto of_two = win_rate(bad_row, others, best_of{2}, unscored::propagate);
+  CHECK(of_two.prompts == 2);
+  CHECK(of_two.mean == Approx((with_bad[1] + with_bad[2]) / 2));
+  CHECK(win_rate_curve<best_of>(bad_row, others, unscored::propagate).size() == 2);
   CHECK(error_of([&] { win_rate(two, with_nan, best_of{2}, unscored::propagate); }) ==
         "win_rates: expected at least 2 scored responses to each prompt for this procedure, got 1 at row 1");
   CHECK(error_of([&] { win_rate(two, with_nan, best_of{1}); }) ==

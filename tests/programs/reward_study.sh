@@ -65,8 +65,7 @@ printf '{"prompt": "x"}\n' | rejects "no rewards" '-:1: expected an object with 
 printf '{"rewards": 3}\n' | rejects "a number" '-:1: expected "rewards" to be a list'
 printf '{"rewards": []}\n' | rejects "an empty list" '-:1: expected "rewards" to be a list of at least one number'
 printf '{"rewards": [1]}\n\n{"rewards": [1, "2"]}\n' | rejects "a string" '-:3: expected a number at rewards[1], got "2"'
-printf '{"rewards": [null]}\n' | rejects "null" '-:1: expected a number at rewards[0], got null'
-printf '{"rewards": [NaN]}\n' | rejects "NaN" '-:1: not JSON'
+printf '{"rewards": [NaN, null]}\n' | rejects "nothing scored" 'no prompt has a scored reward'
 printf '{"rewards": [1e999]}\n' | rejects "overflow" '-:1: not JSON'
 printf '' | rejects "an empty file" '-: no lines of rewards'
 printf ' \n\n' | rejects "blank lines only" '-: no lines of rewards'
@@ -74,6 +73,11 @@ for name in "$folder/none.jsonl" "$folder"; do
   if "$study" "$name" 2>"$folder/error"; then fail "$name is read"; fi
   grep -qF "$name: cannot be" "$folder/error" || fail "no message about $name"
 done
+
+# Unscored rewards are left out, and one response a line is as good as a list.
+[ "$(printf '{"rewards": [NaN, 0, null, 1]}\n{"rewards": [null]}\n' | "$study" - 2>"$folder/error")" = "$(echo '{"rewards": [0, 1]}' | "$study" -)" ] || fail "unscored rewards"
+grep -qF "3 unscored rewards are left out" "$folder/error" || fail "the number of unscored rewards: $(cat "$folder/error")"
+[ "$(printf '{"prompt": 1, "reward": 0}\n{"prompt": 1, "reward": 1}\n' | "$study" -)" = "$(echo '{"rewards": [0, 1]}' | "$study" -)" ] || fail "one response a line"
 
 # Calibrated from K of the rewards: K of all changes nothing; there are more columns; too few rewards are an error.
 seven='{"rewards": [0.5, 3, -1, 9, 2, 2.5, 4]}'

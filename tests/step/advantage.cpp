@@ -172,7 +172,6 @@ TEMPLATE_TEST_CASE("In a flat batch a group too small for the estimator has adva
   CHECK(same(advantage(prompt, rewards, max_at_n{3}), array<S>{{0, 0, 0, 0, 0, 12}}));
   CHECK(same(advantage(prompt, rewards, max_at_n{1}), rewards));
   CHECK(same(advantage(prompt, rewards, batch_mean{}), rewards - 4));
-  CHECK(same(advantage(std::vector<int>{1, 2, 3, 4, 5, 6}, rewards, group_standardized{}), array<S>::Zero(6)));
   CHECK(advantage(std::vector<int>{}, array<S>(), group_mean{}).size() == 0);
 }
 
@@ -340,4 +339,17 @@ TEMPLATE_TEST_CASE(
   for_each_of(check, leave_one_out{}, batch_mean{}, max_at_n{2});
   matrix<S> result(2, 4);
   CHECK(error_of([&] { advantage_into(result, rewards, max_at_n{0}); }) == "max_at_n: expected n of at least 1, got 0");
+}
+
+TEST_CASE("If no prompt has two responses, an estimator that compares them has nothing to do, and says so") {
+  const array<double> flat{{1, 2, 3}};
+  CHECK(error_of([&] {
+          advantage(std::vector<int>{0, 1, 2}, flat, leave_one_out{});
+        }) == "advantage: expected at least 2 responses to some prompt for this estimator, got at most 1");
+  CHECK(error_of([&] {
+          advantage(std::vector<int>{0, 1, 0}, flat, max_at_n{.n = 5});
+        }) == "advantage: expected at least 5 responses to some prompt for this estimator, got at most 2");
+  CHECK(advantage(std::vector<int>{0, 1, 0}, flat, leave_one_out{})[1] == 0);  // a lone response among others
+  CHECK(advantage(std::vector<int>{0, 1, 2}, flat, no_baseline{})[2] == 3);
+  CHECK(advantage(std::vector<int>{}, array<double>(0), leave_one_out{}).size() == 0);
 }

@@ -64,8 +64,9 @@ void calibrate_into(Result&& result, const T& reference, const Batch&... batch) 
 /// Range: that of the rank functor.
 /// Cost: K comparisons a response; no sort, and no copy of a row-major reference. Equal neighbours in `prompt` cost
 /// less.
-/// NaN: an error; with `unscored::propagate` a NaN reward has a NaN rank, and a NaN in the reference is left out.
-/// Errors: if the number of rows differs, an index is out of range, or a prompt has no scored reference reward.
+/// NaN: an error; with `unscored::propagate` a NaN reward has a NaN rank, and a NaN in the reference is left out. If no
+/// reference reward of a prompt is left, its ranks are NaN.
+/// Errors: if the number of rows differs, an index is out of range, or a prompt has no reference reward.
 template <reference_rewards T, class... Batch>
 requires detail::batch_arguments<Batch...>
 auto calibrate(const T& reference, const Batch&... batch) {

@@ -33,7 +33,7 @@ enum class calls { in_order, any };
 ///
 /// Calls f(rewards, n, p, counts, scored) for n rewards at a time that are contiguous in memory: prompt p, their
 /// `lane_counts`, and the number of scored reference rewards. f may overwrite the n rewards. Runs without a scored
-/// reward are skipped.
+/// reward are skipped. If no reference reward is scored, and NaN is propagated, the rewards become NaN.
 ///
 /// Errors: those of every function that ranks rewards in a table.
 template <reference_rewards T, class Prompts, class S, class F>
@@ -54,6 +54,10 @@ void count_batch(const caller& call, const T& reference, const Prompts& prompts,
         if (all_nan(run, n)) return;
         const auto row = table.row(p);
         const auto scored = count_scored(call, "reference", row, p);
+        if (scored == 0) {
+          if constexpr (!std::is_const_v<S>) std::fill_n(run, n, nan<Scalar>);
+          return;
+        }
         count_each(row.data(), row.size(), scored, run, n,
                    [&f, run, p, scored](Eigen::Index i, int lanes, const auto& c) { f(run + i, lanes, p, c, scored); });
       });

@@ -50,6 +50,9 @@ class groups {
   /// The number of responses, B.
   Eigen::Index size() const { return size_; }
 
+  /// The number of responses of the largest group, unscored ones included.
+  Eigen::Index largest() const { return largest_; }
+
   /// M if the groups are the rows of a P × M batch, 0 for a flat batch.
   Eigen::Index columns() const { return columns_; }
 

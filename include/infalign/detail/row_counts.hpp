@@ -193,7 +193,7 @@ template <real_scalar S>
 
 /// The number of scored rewards in row p of a table.
 ///
-/// Errors: if one is NaN, unless NaN is propagated; if none is scored.
+/// Errors: if one is NaN or there is none, unless NaN is propagated.
 template <real_scalar S>
 [[gnu::noinline]] Eigen::Index count_scored_one_by_one(const caller& call, const char* whose,
                                                        Eigen::Map<const array<S>> row, Eigen::Index p) {
@@ -203,7 +203,7 @@ template <real_scalar S>
     const auto k = std::find_if(row.begin(), row.end(), is_nan<S>) - row.begin();
     fail(call.function, concat(whose, " rewards that are numbers"), concat("NaN", position(p, k)));
   }
-  if (scored == 0)
+  if (scored == 0 && call.on_unscored == unscored::error)
     fail(call.function, concat("at least one ", whose, " reward for each prompt"), concat("none at row ", p));
   return scored;
 }

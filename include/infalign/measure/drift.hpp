@@ -122,9 +122,9 @@ class drift_sum {
 /// Accuracy: the p-value is Kolmogorov's asymptotic one at (√nₑ + 0.12 + 0.11/√nₑ)·distance. It is too large if K is
 /// small (without drift it is below 0.05 with probability 0.04 at K = 128, 0.03 at K = 32, 0.01 at K = 4) or if rewards
 /// tie.
-/// Errors: if the numbers of rows differ, if an index is out of range, if a prompt has no scored reference reward, and
-/// if no response is scored.
-/// NaN: an error; with `unscored::propagate` it is left out of both.
+/// Errors: if the numbers of rows differ, if an index is out of range, if a prompt has no reference reward, and if no
+/// response is scored.
+/// NaN: an error; with `unscored::propagate` it is left out of both, and so is a prompt without a scored reference reward.
 /// Source: Stephens, J. R. Statist. Soc. B 32, 1970.
 template <reference_rewards T, class... Batch>
 requires detail::batch_arguments<Batch...> drift_check drift(const T& reference, const Batch&... batch) {

@@ -108,6 +108,10 @@ array<double> win_rates_of(const char* function, const std::vector<win_levels>& 
   array<double> result(std::ssize(prompts));
   for (Eigen::Index p = 0; p < result.size(); ++p) {
     const auto& [M, K, levels] = prompts[static_cast<std::size_t>(p)];
+    if (M == 0 || K == 0) {  // nothing scored, and NaN is propagated
+      result[p] = nan<double>;
+      continue;
+    }
     const double *const policy_cdf = policy_cdfs.of(M, p).data(), *const reference_cdf = reference_cdfs.of(K, p).data();
     double win_rate = 0, below = 0;
     for (const auto& level : levels) {
@@ -119,6 +123,13 @@ array<double> win_rates_of(const char* function, const std::vector<win_levels>& 
     result[p] = win_rate;
   }
   return result;
+}
+
+/// The mean of the numbers that are not NaN.
+inline mean_estimate mean_of_scored(const array<double>& rates) {
+  std::vector<double> scored;
+  std::copy_if(rates.begin(), rates.end(), std::back_inserter(scored), [](double w) { return !is_nan(w); });
+  return mean_over_prompts(Eigen::Map<const array<double>>(scored.data(), std::ssize(scored)));
 }
 
 }  // namespace detail
@@ -137,7 +148,8 @@ array<double> win_rates_of(const char* function, const std::vector<win_levels>& 
 /// Cost: (M + K)·log(M + K) per prompt.
 /// Errors: throws if the numbers of rows differ, if a procedure is invalid, and if a prompt has fewer scored responses
 /// than its procedure draws.
-/// NaN: an error; with `unscored::propagate` such responses are left out.
+/// NaN: an error; with `unscored::propagate` such responses are left out, and the win rate of a prompt without scored
+/// responses of both is NaN.
 template <reference_rewards A, reference_rewards B, sample_procedure T1, sample_procedure T2>
 array<double> win_rates(const A& policy, const B& reference, const T1& policy_procedure, const T2& reference_procedure,
                         unscored on_unscored = unscored::error) {
@@ -157,12 +169,14 @@ array<double> win_rates(const A& policy, const B& reference, const T& both, unsc
 ///     const mean_estimate w = win_rate(policy_rewards, reference_rewards, best_of{4});
 ///     w.mean, w.standard_error, w.low, w.high
 ///
+/// With `unscored::propagate` it leaves out the prompts without a win rate; `.prompts` is the number of the others.
+///
 /// To compare two policies on the same prompts, use the mean of their difference: mean_over_prompts(win_rates(a, …) −
 /// win_rates(b, …)).
 template <reference_rewards A, reference_rewards B, sample_procedure T1, sample_procedure T2>
 mean_estimate win_rate(const A& policy, const B& reference, const T1& policy_procedure, const T2& reference_procedure,
                        unscored on_unscored = unscored::error) {
-  return mean_over_prompts(win_rates(policy, reference, policy_procedure, reference_procedure, on_unscored));
+  return detail::mean_of_scored(win_rates(policy, reference, policy_procedure, reference_procedure, on_unscored));
 }
 
 /// As above, with one procedure for both.
@@ -183,10 +197,12 @@ std::vector<mean_estimate> win_rate_curve(const A& policy, const B& reference, u
   constexpr auto name = "win_rate_curve";
   const auto prompts = detail::win_levels_of(name, policy, reference, on_unscored);
   if (prompts.empty()) detail::fail(name, "at least one prompt", "none");
-  Eigen::Index most = prompts[0].M;
-  for (const auto& prompt : prompts) most = std::min({most, prompt.M, prompt.K});
+  Eigen::Index most = 0;
+  for (const auto& prompt : prompts)
+    if (const auto fewer = std::min(prompt.M, prompt.K); fewer > 0) most = most > 0 ? std::min(most, fewer) : fewer;
   std::vector<mean_estimate> result;
-  for (int n = 1; n <= most; ++n) result.push_back(mean_over_prompts(detail::win_rates_of(name, prompts, T{n}, T{n})));
+  for (int n = 1; n <= most; ++n)
+    result.push_back(detail::mean_of_scored(detail::win_rates_of(name, prompts, T{n}, T{n})));
   return result;
 }
 

@@ -203,6 +203,9 @@ void estimate_advantages(const char* function, S* values, const groups& g, const
   if (g.columns() > 0 && g.columns() < needed)
     fail(function, concat("at least ", needed, " responses to each prompt for this estimator"),
          concat(g.columns(), " (columns of the rewards)"));
+  if (g.size() > 0 && g.largest() < needed)
+    fail(function, concat("at least ", needed, " responses to some prompt for this estimator"),
+         concat("at most ", g.largest()));
   g.apply(values, values, S{0}, [&](Eigen::Map<const array<S>> group, Eigen::Map<array<S>> out, Eigen::Index) {
     if (group.size() < needed) {
       out.setZero();
@@ -262,7 +265,8 @@ void replace_by_advantages(const rows_view<S>& rewards, const Prompts& prompts, 
 /// Shapes: rewards is P × M, or B with B prompt indices; responses with equal indices are one group. Returns P × M or
 /// B.
 /// NaN: an error; with `unscored::propagate` the response has advantage 0 and does not affect others.
-/// Errors: if a reward is infinite, an advantage is not finite, or the estimator's parameters are wrong.
+/// Errors: if a reward is infinite, an advantage is not finite, the estimator's parameters are wrong, or no prompt has as
+/// many responses as the estimator compares.
 template <class... Batch>
 requires detail::batch_arguments<Batch...>
 auto advantage(const Batch&... batch) {
