@@ -74,29 +74,30 @@ constexpr Eigen::Index responses = 200;
 const std::vector<double> kls{0.25, 0.5, 1};
 const std::vector<int> counts{2, 4, 8, 16, 32};
 
-/// The best rate for a number of references, interpolated between powers of 2.
+/// The best rate for a number of references; above 8, it is interpolated between powers of 2. One reference or two cannot
+/// reach every KL: then the rate is 0.
 class best_rates {
  public:
   template <class Procedure>
-  best_rates(const Procedure& procedure, double kl) {
-    for (double K = 1; K <= 1024; K *= 2) {
-      // One reference or two cannot reach every KL.
-      try {
-        rate_.push_back(best_exponential(procedure, at_kl{kl}, at_count{K}).transform.t);
-      } catch (const std::invalid_argument&) {
-        rate_.push_back(0);
-      }
-    }
-    for (std::size_t k = rate_.size() - 1; k > 0; --k)
-      if (rate_[k - 1] == 0) rate_[k - 1] = rate_[k];
+  best_rates(const Procedure& procedure, double kl)
+      : exact_([procedure, kl](double K) {
+          try {
+            return best_exponential(procedure, at_kl{kl}, at_count{K}).transform.t;
+          } catch (const std::invalid_argument&) {
+            return 0.0;
+          }
+        }) {
+    for (double K = 8; K <= 1024; K *= 2) rate_.push_back(exact_(K));
   }
   double operator()(double K) const {
-    const double x = std::clamp(std::log2(K), 0.0, 9.999);
+    if (K < 8) return exact_(std::max(K, 1.0));
+    const double x = std::min(std::log2(K) - 3, 6.999);
     const auto k = static_cast<std::size_t>(x);
     return rate_[k] + (rate_[k + 1] - rate_[k]) * (x - static_cast<double>(k));
   }
 
  private:
+  std::function<double(double)> exact_;
   std::vector<double> rate_;
 };
 
@@ -147,7 +148,8 @@ int main(int argc, char** argv) {
   std::printf("%-17s %3s  %-15s %7s %6s | %-29s | %-29s | %s\n", "family", "K", "prior", "weight", "K_eq",
               "best-of-4: plain prior  K'", "worst-of-4: plain prior  K'", "least gain");
   double least = 1;
-  std::vector<double> saved;
+  std::vector<std::vector<double>> saved(counts.size());
+  std::vector<double> shared;  // by the families that share something
   for (const auto& f : families) {
     generator random(7);
     table data;
@@ -179,7 +181,8 @@ int main(int argc, char** argv) {
         for (const auto& [with, curve] : {std::pair{best, plain[2 * i]}, std::pair{worst, plain[2 * i + 1]}}) {
           if (std::isnan(with) || std::isnan(curve[k])) continue;
           gain = std::min(gain, with - curve[k]);
-          saved.push_back(count_for(curve, with) / counts[k]);
+          saved[k].push_back(count_for(curve, with) / counts[k]);
+          if (&f != &families.back()) shared.push_back(saved[k].back());
         }
         if (kls[i] == 0.5)
           shown[0] = best, shown[1] = count_for(plain[2 * i], best), shown[2] = worst,
@@ -191,7 +194,15 @@ int main(int argc, char** argv) {
                   shown[0], shown[1], plain[3][k], shown[2], shown[3], gain);
     }
   }
-  std::nth_element(saved.begin(), saved.begin() + static_cast<std::ptrdiff_t>(saved.size() / 2), saved.end());
-  std::printf("least gain: %+.4f; median number of references saved: a factor of %.1f\n", least,
-              saved[saved.size() / 2]);
+  std::vector<double> all;
+  std::printf("least gain: %+.4f\nmedian factor of references saved:", least);
+  const auto median = [](std::vector<double>& x) {
+    std::nth_element(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(x.size() / 2), x.end());
+    return x[x.size() / 2];
+  };
+  for (std::size_t k = 0; k < counts.size(); ++k) {
+    all.insert(all.end(), saved[k].begin(), saved[k].end());
+    std::printf(" K = %d: %.1f;", counts[k], median(saved[k]));
+  }
+  std::printf(" all: %.1f; without the last family: %.1f\n", median(all), median(shared));
 }
