@@ -75,7 +75,8 @@ std::vector<std::vector<typename T::Scalar>> shuffled_rows(const T& reference) {
 }
 
 /// `beta_at_mean_kl`, or the smallest β if the KL is out of reach.
-inline double beta_near_mean_kl(const std::vector<array<double>>& scores, double kl) {
+template <class Scores>
+double beta_near_mean_kl(const Scores& scores, double kl) {
   return beta_at_mean_kl(scores, kl).value_or(std::numeric_limits<double>::min());
 }
 

@@ -28,6 +28,7 @@ struct logistic_prior {
   double cdf(double mean, S r) const { return 1 / (1 + std::exp(mean - static_cast<double>(r))); }
 };
 static_assert(reward_prior<logistic_prior<float>> && reward_prior<logistic_prior<double>>);
+static_assert(reward_prior<calibration_prior<float>> && reward_prior<calibration_prior<double>>);
 
 /// Ĉ by its definition.
 template <class S, class Prior>

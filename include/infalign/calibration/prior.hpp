@@ -248,6 +248,4 @@ calibration_prior(const T&, Options...) -> calibration_prior<typename T::Scalar>
 template <real_scalar S>
 calibration_prior(prior_state<S>) -> calibration_prior<S>;
 
-static_assert(reward_prior<calibration_prior<float>>);
-
 }  // namespace infalign

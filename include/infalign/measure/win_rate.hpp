@@ -126,7 +126,8 @@ array<double> win_rates_of(const char* function, const std::vector<win_levels>& 
 }
 
 /// The mean of the numbers that are not NaN.
-inline mean_estimate mean_of_scored(const array<double>& rates) {
+template <vector_expression Rates>
+mean_estimate mean_of_scored(const Rates& rates) {
   std::vector<double> scored;
   std::copy_if(rates.begin(), rates.end(), std::back_inserter(scored), [](double w) { return !is_nan(w); });
   return mean_over_prompts(Eigen::Map<const array<double>>(scored.data(), std::ssize(scored)));

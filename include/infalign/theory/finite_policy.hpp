@@ -23,7 +23,9 @@ struct finite_policy {
   double kl;                  ///< The KL to the uniform policy, in nats; at most log M.
 
   /// For scores of the responses and a β above 0.
-  finite_policy(const array<double>& scores, double beta) {
+  template <vector_expression Scores>
+  finite_policy(const Scores& of_responses, double beta) {
+    const array<double> scores = detail::as_column(of_responses).template cast<double>();
     // Halves are subtracted, so that no difference overflows. e^-700 is negligible, but its logarithm is finite.
     const array<double> x = ((scores / 2 - scores.maxCoeff() / 2) / (beta / 2)).max(-700.0);
     probability = x.exp();
@@ -34,7 +36,8 @@ struct finite_policy {
 };
 
 /// The mean KL over prompts, with one β for all. scores[p] has the scores of prompt p's responses.
-inline double mean_kl(const std::vector<array<double>>& scores, double beta) {
+template <class Scores = std::vector<array<double>>>
+double mean_kl(const Scores& scores, double beta) {
   double sum = 0;
   for (const auto& s : scores) sum += finite_policy(s, beta).kl;
   return sum / static_cast<double>(scores.size());
@@ -43,7 +46,8 @@ inline double mean_kl(const std::vector<array<double>>& scores, double beta) {
 /// The β at which the mean KL over prompts is `kl`; nothing if no β reaches it. Bisects log β over the range of a double.
 ///
 /// Cost: 50 times that of `mean_kl`.
-inline std::optional<double> beta_at_mean_kl(const std::vector<array<double>>& scores, double kl) {
+template <class Scores = std::vector<array<double>>>
+std::optional<double> beta_at_mean_kl(const Scores& scores, double kl) {
   double low = std::log(std::numeric_limits<double>::min()), high = std::log(std::numeric_limits<double>::max());
   if (scores.empty() || mean_kl(scores, std::exp(low)) <= kl + 1e-9) return std::nullopt;
   for (int i = 0; i < 50; ++i) {
