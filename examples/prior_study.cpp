@@ -116,11 +116,7 @@ double win_rate_at(const table& data, const matrix<double>& u, double t, double 
   }
   const auto beta = beta_at_mean_kl(scores, kl);
   if (!beta) return std::nan("");  // so few references, or ties, do not reach this KL
-  const array<double> even = array<double>::Constant(responses, 1.0 / responses);
-  double sum = 0;
-  for (std::size_t p = 0; p < scores.size(); ++p)
-    sum += exact_win_rate(rewards[p], finite_policy(scores[p], *beta).probability, even, procedure);
-  return sum / static_cast<double>(scores.size());
+  return finite_win_rates(rewards, scores, *beta, procedure).mean();
 }
 
 /// The number of references at which a curve over 2, 4, 8, … reaches a win rate.

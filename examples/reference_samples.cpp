@@ -33,10 +33,7 @@ using rows = std::vector<array<double>>;
 /// The mean over prompts of the policy's exact win rate against the reference.
 template <procedure Procedure>
 double mean_win_rate(const rows& scores, double beta, const Procedure& procedure) {
-  const array<double> even = array<double>::Constant(responses, 1.0 / responses);
-  double sum = 0;
-  for (const auto& s : scores) sum += exact_win_rate(rewards, finite_policy(s, beta).probability, even, procedure);
-  return sum / static_cast<double>(scores.size());
+  return finite_win_rates(rows(scores.size(), rewards), scores, beta, procedure).mean();
 }
 
 /// Scores of responses, from K reference rewards for each prompt.

@@ -105,18 +105,6 @@ array<double> references(const array<double>& rewards, Eigen::Index K, std::mt19
   return r.head(K);
 }
 
-/// The mean over prompts of the policy's exact win rate against the reference.
-template <class Procedure>
-double mean_win_rate(const rows& rewards, const rows& scores, double beta, const Procedure& procedure) {
-  double sum = 0;
-  for (std::size_t p = 0; p < rewards.size(); ++p) {
-    const auto K = rewards[p].size();
-    sum += exact_win_rate(rewards[p], finite_policy(scores[p], beta).probability,
-                          array<double>::Constant(K, 1.0 / static_cast<double>(K)), procedure);
-  }
-  return sum / static_cast<double>(rewards.size());
-}
-
 template <class Procedure>
 void report(const char* name, const Procedure& procedure, const std::vector<column>& columns, const rows& rewards,
             std::size_t prompts, Eigen::Index K) {
@@ -136,7 +124,7 @@ void report(const char* name, const Procedure& procedure, const std::vector<colu
     std::printf("%-10s %4.2f", name, kl);
     for (const auto& s : scores)
       if (const auto beta = s.empty() ? std::nullopt : beta_at_mean_kl(s, kl))
-        std::printf(" %6.4f", mean_win_rate(rewards, s, *beta, procedure));
+        std::printf(" %6.4f", finite_win_rates(rewards, s, *beta, procedure).mean());
       else
         std::printf(" %6s", "-");
     std::printf("\n");

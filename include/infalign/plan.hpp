@@ -3,7 +3,6 @@
 #pragma once
 
 #include <infalign/calibration/with_prior.hpp>
-#include <infalign/measure/exact_win_rate.hpp>
 #include <infalign/measure/mean_estimate.hpp>
 #include <infalign/theory/few_references.hpp>
 #include <infalign/theory/finite_policy.hpp>
@@ -86,15 +85,7 @@ double beta_near_mean_kl(const Scores& scores, double kl) {
 template <procedure T>
 array<double> win_rates_at(const std::vector<array<double>>& rewards, const std::vector<array<double>>& scores,
                            double kl, const T& procedure) {
-  const double beta = beta_near_mean_kl(scores, kl);
-  array<double> result(static_cast<Eigen::Index>(rewards.size()));
-  for (std::size_t p = 0; p < rewards.size(); ++p) {
-    const auto n = rewards[p].size();
-    result[static_cast<Eigen::Index>(p)] =
-        exact_win_rate(rewards[p], finite_policy(scores[p], beta).probability,
-                       array<double>::Constant(n, 1 / static_cast<double>(n)), procedure);
-  }
-  return result;
+  return finite_win_rates(rewards, scores, beta_near_mean_kl(scores, kl), procedure);
 }
 
 inline double harmonic_mean(const std::vector<double>& x) {

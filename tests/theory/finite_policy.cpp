@@ -32,3 +32,13 @@ TEST_CASE("β is found for a mean KL, and there is none beyond that of always ch
   CHECK(!beta_at_mean_kl(scores, 1.001 * most));
   CHECK(!beta_at_mean_kl({}, 0.1));
 }
+
+// The policy chooses the better of two responses with probability p = e/(1 + e): W = 1/4 + p/2 for one sample.
+TEST_CASE("The win rates of finite policies are exact, one for each prompt") {
+  const std::vector<array<double>> rewards{array<double>{{0, 9}}, array<double>{{4, 4, 4}}},
+      scores{array<double>{{0, 1}}, array<double>{{5, 1, 2}}};
+  const auto w = finite_win_rates(rewards, scores, 1, plain_sampling{});
+  REQUIRE(w.size() == 2);
+  CHECK(w[0] == Approx(0.25 + 0.731058578630 / 2).epsilon(1e-11));
+  CHECK(w[1] == Approx(0.5));
+}

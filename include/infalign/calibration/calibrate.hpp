@@ -44,13 +44,8 @@ void calibrate_rows(const T& reference, const rows_view<S>& rewards, const Promp
 template <class Result, reference_rewards T, class... Batch>
 requires detail::result_buffer<Result> && detail::batch_arguments<Batch...>
 void calibrate_into(Result&& result, const T& reference, const Batch&... batch) {
-  detail::with_batch(
-      "calibrate",
-      [&](const auto& batch_prompts, const auto& batch_rewards, const auto&... options) {
-        const auto batch_rows = detail::rows_of_result("calibrate_into", result, batch_prompts);
-        detail::copy_rewards(batch_rewards, batch_rows);
-        detail::calibrate_rows(reference, batch_rows, batch_prompts, options...);
-      },
+  detail::replaced_into(
+      "calibrate", "calibrate_into", result, [&](const auto&... call) { detail::calibrate_rows(reference, call...); },
       batch...);
 }
 

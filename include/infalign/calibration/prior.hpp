@@ -115,14 +115,9 @@ class calibration_prior {
   void add(const T& reference, unscored on_unscored = unscored::error) {
     static_assert(std::same_as<typename T::Scalar, S>, "infalign: reference and prior must have the same scalar type");
     decltype(auto) table = detail::rows_of(reference);
-    for (Eigen::Index p = 0; on_unscored == unscored::error && p < table.rows(); ++p) {
-      const auto row = table.row(p);
-      if (row.size() == 0 || detail::has_finite_sum(row.data(), row.size())) continue;
-      for (Eigen::Index k = 0; k < row.size(); ++k)
-        if (detail::is_nan(row[k]))
-          detail::fail("calibration_prior", "reference rewards that are numbers",
-                       detail::concat("NaN", detail::position(p, k)));
-    }
+    for (Eigen::Index p = 0; p < table.rows(); ++p)
+      if (table.row(p).size() > 0)
+        detail::count_scored({"calibration_prior", on_unscored}, "reference", table.row(p), p);
     detail::prior_collector add_to(state_);
     for (Eigen::Index p = 0; p < table.rows(); ++p) add_to.add(table.row(p));
     add_to.finish();

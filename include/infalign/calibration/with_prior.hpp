@@ -117,14 +117,11 @@ template <class Result, reference_rewards T, reward_prior Prior, class... Batch>
 requires detail::result_buffer<Result> && detail::batch_arguments<Batch...>
 void calibrate_into(Result&& result, const T& reference, const Prior& prior, const Batch&... batch) {
   decltype(auto) table = detail::rows_of(reference);
-  detail::with_batch(
-      "calibrate",
-      [&](const auto& batch_prompts, const auto& batch_rewards, const auto&... options) {
-        const auto batch_rows = detail::rows_of_result("calibrate_into", result, batch_prompts);
-        detail::copy_rewards(batch_rewards, batch_rows);
+  detail::replaced_into(
+      "calibrate", "calibrate_into", result,
+      [&](const auto&... call) {
         detail::calibrate_rows_with_prior(
-            reference, prior, [&](Eigen::Index p) { return prior.fit(table.row(p)); }, batch_rows, batch_prompts,
-            options...);
+            reference, prior, [&](Eigen::Index p) { return prior.fit(table.row(p)); }, call...);
       },
       batch...);
 }
@@ -209,14 +206,8 @@ class calibration<T, Prior> {
   template <class Result, class... Batch>
   requires detail::batch_arguments<Batch...>
   void into(Result&& result, const Batch&... batch) const {
-    detail::with_batch(
-        "calibrate",
-        [&](const auto& batch_prompts, const auto& batch_rewards) {
-          const auto batch_rows = detail::rows_of_result("calibrate_into", result, batch_prompts);
-          detail::copy_rewards(batch_rewards, batch_rows);
-          rank(batch_rows, batch_prompts);
-        },
-        batch...);
+    detail::replaced_into(
+        "calibrate", "calibrate_into", result, [&](const auto&... call) { rank(call...); }, batch...);
   }
 
  private:

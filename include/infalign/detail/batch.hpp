@@ -205,4 +205,18 @@ auto replaced(const char* function, const F& f, const Batch&... batch) {
       batch...);
 }
 
+/// Writes them to `result`, a buffer of the batch's shape with contiguous rows, instead. `into`: the function that the
+/// user called, for errors of the buffer.
+template <class Result, class F, class... Batch>
+void replaced_into(const char* function, const char* into, Result& result, const F& f, const Batch&... batch) {
+  with_batch(
+      function,
+      [&](const auto& batch_prompts, const auto& batch_rewards, const auto&... options) {
+        const auto batch_rows = rows_of_result(into, result, batch_prompts);
+        copy_rewards(batch_rewards, batch_rows);
+        f(batch_rows, batch_prompts, options...);
+      },
+      batch...);
+}
+
 }  // namespace infalign::detail

@@ -107,13 +107,6 @@ struct pooled_cdf {
     *this = std::move(sum);
   }
 
-  /// Multiplies all weights by a factor.
-  void scale(double factor) {
-    for (double& w : below) w *= factor;
-    for (double& w : at_most) w *= factor;
-    total *= factor;
-  }
-
   /// The mean of |F(X) − F(Y)| over all pairs of the numbers, with F the mid-rank CDF.
   double mean_difference() const {
     // Sum over the pairs, by weights in increasing order. Weight between two knots is spread evenly: a pair within it

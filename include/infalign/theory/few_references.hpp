@@ -86,8 +86,11 @@ class few_reference_policy {
       auto& table = density_[ends.size() % 2];
       if (!table.empty()) continue;
       const std::size_t K = ends.size() - 2;
-      for (std::size_t below = 0; below <= K; ++below)
-        table.push_back(std::max(-700.0, (phi(static_cast<double>(below) / static_cast<double>(K)) - phi(1.0)) / beta));
+      for (std::size_t below = 0; below <= K; ++below) {
+        const double rank = static_cast<double>(below) / static_cast<double>(K);
+        const double x = std::max(-700.0, (phi(rank) - phi(1.0)) / beta);
+        table.push_back({x, std::exp(x)});
+      }
     }
   }
 
@@ -98,8 +101,8 @@ class few_reference_policy {
       const auto& x = density_[ends.size() % 2];
       double mass = 0, moment = 0;
       for (std::size_t k = 0; k + 1 < ends.size(); ++k) {
-        const double w = (ends[k + 1] - ends[k]) * std::exp(x[k]);
-        mass += w, moment += w * x[k];
+        const double w = (ends[k + 1] - ends[k]) * x[k].density;
+        mass += w, moment += w * x[k].logarithm;
       }
       sum += moment / mass - std::log(mass);
     }
@@ -115,10 +118,10 @@ class few_reference_policy {
     for (const auto& ends : prompts_) {
       const auto& x = density_[ends.size() % 2];
       double mass = 0;
-      for (std::size_t k = 0; k + 1 < ends.size(); ++k) mass += (ends[k + 1] - ends[k]) * std::exp(x[k]);
+      for (std::size_t k = 0; k + 1 < ends.size(); ++k) mass += (ends[k + 1] - ends[k]) * x[k].density;
       double cdf = 0;
       for (std::size_t k = 0; k + 1 < ends.size(); ++k) {
-        const double half = 0.5 * (ends[k + 1] - ends[k]), density = std::exp(x[k]) / mass;
+        const double half = 0.5 * (ends[k + 1] - ends[k]), density = x[k].density / mass;
         for (int i = 0; i < 2; ++i)
           for (const double side : {-1.0, 1.0}) {
             const double from = half * (1 + side * place[i]);
@@ -132,9 +135,13 @@ class few_reference_policy {
   }
 
  private:
+  /// The density where Ĉ has one value, but for a factor.
+  struct level {
+    double logarithm, density;
+  };
   even_draws draw_;
   std::vector<std::vector<double>> prompts_;  // 0, the reference rewards in order, 1
-  std::vector<double> density_[2];            // the logarithm, by the parity of K: at most two numbers of references
+  std::vector<level> density_[2];             // by the parity of K: there are at most two numbers of references
 };
 
 }  // namespace detail

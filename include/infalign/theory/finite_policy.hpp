@@ -2,9 +2,11 @@
 // Copyright (c) 2026 the infalign authors
 #pragma once
 
-#include <infalign/detail/eigen.hpp>
+#include <infalign/measure/exact_win_rate.hpp>
 
 #include <cmath>
+#include <cstddef>
+#include <iterator>
 #include <limits>
 #include <optional>
 #include <vector>
@@ -55,6 +57,20 @@ std::optional<double> beta_at_mean_kl(const Scores& scores, double kl) {
     (mean_kl(scores, std::exp(middle)) > kl ? low : high) = middle;
   }
   return std::exp(high);
+}
+
+/// The exact win rate of each prompt's policy against the uniform policy over its responses, with one β for all.
+///
+/// Shapes: rewards[p] and scores[p] are those of prompt p's responses. Returns a number for each prompt.
+template <procedure T, class Rewards = std::vector<array<double>>, class Scores = std::vector<array<double>>>
+array<double> finite_win_rates(const Rewards& rewards, const Scores& scores, double beta, const T& both) {
+  array<double> result(std::ssize(rewards));
+  for (std::size_t p = 0; p < rewards.size(); ++p) {
+    const auto n = rewards[p].size();
+    result[static_cast<Eigen::Index>(p)] = exact_win_rate(rewards[p], finite_policy(scores[p], beta).probability,
+                                                          array<double>::Constant(n, 1 / static_cast<double>(n)), both);
+  }
+  return result;
 }
 
 }  // namespace infalign
