@@ -10,6 +10,8 @@
 #include <concepts>
 #include <type_traits>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// The library's vocabulary: scalars, arrays, prompt indices, unscored rewards.
 
@@ -23,9 +25,10 @@
 ///
 /// Errors: a wrong argument is a `std::invalid_argument` with the text "function: expected X, got Y at POSITION".
 /// Readers and writers of files also throw `std::runtime_error` if the operating system or a file's text is at fault.
+/// In a program that is compiled with -fno-exceptions, an error prints its text and ends the program by `std::abort`.
 /// A function that returns its result checks all inputs first. A form that writes into the caller's buffer may have
 /// written to it before it throws; the buffer's contents are then unspecified.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 /// A reward or a log-probability: float or double.
 template <class S>
@@ -56,8 +59,8 @@ concept vector_expression = array_expression<E> && bool(E::IsVectorAtCompileTime
 
 /// The index of a prompt for each response: a `std::vector<int>`, an Eigen array of integers, or any other type with
 /// `size()` and `[i]`.
-template <class I>
-concept prompt_index = requires(const I& prompt) {
+template <class Prompts>
+concept prompt_index = requires(const Prompts& prompt) {
   { prompt.size() } -> std::convertible_to<Eigen::Index>;
   requires std::integral<std::remove_cvref_t<decltype(prompt[0])>>;
 };
@@ -66,4 +69,6 @@ concept prompt_index = requires(const I& prompt) {
 /// position. `propagate`: its result is NaN (a gradient of 0 in the step), and no count, mean or advantage includes it.
 enum class unscored { error, propagate };
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

@@ -15,9 +15,11 @@
 #include <utility>
 #include <vector>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// From a log of reference rewards to all that a training run needs: calibration, prior, transform and β.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 /// Win rates that were measured with `count` references of each prompt. Every prompt's rewards are split in two: from
 /// the first half come the references, and the second half is the reference policy that the win rates are against. The
@@ -213,4 +215,6 @@ reward_plan<typename detail::stored_as<T>::type> plan_rewards(const T& reference
           std::move(forecast)};
 }
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

@@ -10,12 +10,14 @@
 #include <cmath>
 #include <utility>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Inference-time procedures: how the model is used after training.
 ///
 /// A policy is described by the CDF F of its calibrated reward on [0, 1]. A procedure turns it into the CDF G(F(u)) of
 /// the response that the user sees (InfAlign, section 3).
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 /// A procedure: `cdf` is G, which increases from G(0) = 0 to G(1) = 1; `density` is its derivative g. Both are functions
 /// on [0, 1].
@@ -242,4 +244,6 @@ static_assert(sample_procedure<plain_sampling> && sample_procedure<best_of> && s
 static_assert(procedure<best_of_poisson> && !sample_procedure<best_of_poisson> &&
               procedure<from_cdf<double (*)(double)>>);
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

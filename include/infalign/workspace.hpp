@@ -5,9 +5,11 @@
 #include <cstddef>
 #include <new>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Memory that a training loop reuses from call to call.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 namespace detail {
 template <class T>
@@ -55,4 +57,6 @@ class workspace {
   std::size_t size_ = 0, used_ = 0, peak_ = 0;
 };
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

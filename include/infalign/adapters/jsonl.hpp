@@ -16,10 +16,16 @@
 #include <utility>
 #include <vector>
 
+#include <infalign/detail/begin.hpp>
+
+#if !defined(__cpp_exceptions) && !defined(_CPPUNWIND)
+#error "infalign/adapters/jsonl.hpp needs exceptions, with which nlohmann-json reports errors"
+#endif
+
 /// \file
 /// Reference rewards from a file with lines {"prompt": …, "rewards": […]} or {"prompt": …, "reward": …}. Needs
 /// nlohmann-json 3; infalign.hpp does not include it.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 /// The content of a file: row k has the rewards of the responses to prompts[k]. Prompts are in the order of their first
 /// lines. Lines with one prompt are one row; a line without a prompt is a row of its own.
@@ -168,4 +174,6 @@ jsonl_rewards<S> read_jsonl(const std::filesystem::path& file, unscored on_unsco
   return read_jsonl<S>(in, file.string(), on_unscored);
 }
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

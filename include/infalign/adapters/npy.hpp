@@ -11,6 +11,8 @@
 #include <cstdint>
 #include <limits>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Reference rewards in NumPy's `.npy` files. A file is mapped into memory, not read: nothing is copied, only the rows
 /// in use need memory, and processes that map one file share its pages.
@@ -27,7 +29,7 @@
 ///
 /// Needs POSIX; infalign.hpp does not include it. Never overwrite or truncate a mapped file: its readers would see the
 /// change, or be killed by SIGBUS. Replace the file, as `write_npy` does: its mappings then still show the old content.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 static_assert(std::endian::native == std::endian::little, "infalign/adapters/npy.hpp reads little-endian numbers");
 
@@ -154,4 +156,6 @@ void write_npy(const std::filesystem::path& file, const E& values) {
   out.commit();
 }
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

@@ -11,13 +11,15 @@
 #include <memory>
 #include <utility>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// LibTorch: tensors as matrices and back without a copy, and the step as a loss that Torch differentiates. Needs
 /// LibTorch 1.13 or newer; infalign.hpp does not include it.
 ///
 /// Tensors must be dense, contiguous and on the CPU. From another device, pass `t.cpu()`; Torch propagates the gradient
 /// back to the device.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 namespace detail {
 
@@ -238,4 +240,6 @@ torch_step_loss torch_loss(const Step& step, const torch_batch& batch, const tor
   });
 }
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

@@ -8,6 +8,8 @@
 
 #include <utility>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Calibrated rewards: the rank of each reward among the reference policy's rewards for the same prompt.
 ///
@@ -16,7 +18,7 @@
 /// C is estimated from K reference rewards by two counts, `below` = #{z < r} and `tied` = #{z = r}. Under the reference
 /// policy C is uniform on [0, 1] for every prompt, whatever the scale and skew of the reward. A strictly increasing map
 /// of the rewards does not change it, bit for bit. ±inf are ordinary rewards.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 namespace detail {
 
@@ -123,4 +125,6 @@ calibration(T) -> calibration<typename detail::stored_as<T>::type>;
 template <reference_rewards T, rank_functor Rank>
 calibration(T, Rank, unscored = unscored::error) -> calibration<typename detail::stored_as<T>::type, Rank>;
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

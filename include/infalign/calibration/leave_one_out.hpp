@@ -5,9 +5,11 @@
 #include <infalign/calibration/rank.hpp>
 #include <infalign/detail/groups.hpp>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Calibration without a reference table: each response is ranked among the other responses to its prompt.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 namespace detail {
 
@@ -74,4 +76,6 @@ void calibrate_leave_one_out_into(Result&& result, Args&&... args) {
       "calibrate_leave_one_out", result, [](const auto&... call) { detail::leave_one_out_ranks(call...); }, args...);
 }
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

@@ -14,6 +14,8 @@
 #include <utility>
 #include <vector>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// What the prompts share: a prior for the reward distribution of each prompt, learnt from the rewards of all.
 ///
@@ -26,7 +28,7 @@
 /// where F̂_p is the mid-rank CDF of the prompt's own K reference rewards. The weight a says how many reference rewards
 /// the prior is worth. This is the posterior mean if prompt p's distribution comes from a Dirichlet process with base
 /// G_p and weight a (T. S. Ferguson, "A Bayesian analysis of some nonparametric problems", 1973).
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 /// A prior for the reward distribution of a prompt.
 ///
@@ -125,8 +127,8 @@ class calibration_prior {
   }
 
   /// Adds the rewards of a flat batch, then learns again.
-  template <prompt_index I, vector_expression R>
-  void add(const I& prompt, const R& rewards, unscored on_unscored = unscored::error) {
+  template <prompt_index Prompts, vector_expression R>
+  void add(const Prompts& prompt, const R& rewards, unscored on_unscored = unscored::error) {
     static_assert(std::same_as<typename R::Scalar, S>, "infalign: rewards and prior must have the same scalar type");
     detail::with_batch(
         "calibration_prior",
@@ -243,4 +245,6 @@ calibration_prior(const T&, Options...) -> calibration_prior<typename T::Scalar>
 template <real_scalar S>
 calibration_prior(prior_state<S>) -> calibration_prior<S>;
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

@@ -9,9 +9,11 @@
 #include <optional>
 #include <vector>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// What a prior has learnt from, as plain data.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 /// What prompts are assumed to share.
 ///
@@ -134,4 +136,6 @@ void check_state(const prior_state<S>& s) {
 }
 
 }  // namespace detail
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

@@ -15,9 +15,11 @@
 #include <utility>
 #include <vector>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Prompts known by a string: a prompt's text, its hash, or a file's name and line.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 namespace detail {
 
@@ -124,4 +126,6 @@ class prompt_keys {
   std::unordered_multimap<std::size_t, Eigen::Index> by_hash_;
 };
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

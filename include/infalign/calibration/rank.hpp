@@ -9,12 +9,14 @@
 #include <concepts>
 #include <utility>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Rank functors: the calibrated reward of a response, from two counts.
 ///
 /// `below` is the number of reference rewards below the reward, `tied` the number of equal ones, `count` the number of
 /// all.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 /// A rank functor: a function of (below, tied, count) with below + tied ≤ count and count ≥ 1, non-decreasing in
 /// `below` and in `tied`.
@@ -125,7 +127,7 @@ template <real_scalar S, class Rank>
 template <real_scalar S, class Rank, int N>
 void write_ranks(const Rank& rank, const lane_counts<S, N>& c, int n, int itself, Eigen::Index count, const S* rewards,
                  S* result) {
-  S ranks[N];
+  S ranks[std::size_t{N}];
   if constexpr (N == lanes<S>)
     rank_lanes(rank, c, n, itself, count, ranks);
   else
@@ -134,4 +136,6 @@ void write_ranks(const Rank& rank, const lane_counts<S, N>& c, int n, int itself
 }
 
 }  // namespace detail
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

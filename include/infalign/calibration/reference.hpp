@@ -8,9 +8,11 @@
 #include <utility>
 #include <vector>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Tables of reference rewards: the rows of a matrix, or rows of different lengths.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 /// A type with a row of reference rewards for each prompt: `rows()` is the number of prompts, and `row(p)` views the
 /// rewards of prompt p, which are contiguous in memory. (Eigen objects need no such type: see `reference_rewards`.)
@@ -152,4 +154,6 @@ decltype(auto) rows_of(const T& table) {
 }
 
 }  // namespace detail
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

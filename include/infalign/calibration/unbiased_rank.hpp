@@ -7,6 +7,8 @@
 #include <cmath>
 #include <utility>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Rank functors without bias at a finite number K of reference rewards.
 ///
@@ -23,7 +25,7 @@
 /// the value of a tie. In C^m, a product of comparisons, each tie is an independent fair coin. In a win against the
 /// output of a procedure, all ties are one coin (the output ties or it does not), so the estimate is the mean of both
 /// ends.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 namespace detail {
 
@@ -200,4 +202,6 @@ class tabulated_rank {
 static_assert(rank_functor<unbiased_power> && rank_functor<unbiased_exponential>);
 static_assert(rank_functor<unbiased_win_probability<best_of>> && rank_functor<tabulated_rank<unbiased_power>>);
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

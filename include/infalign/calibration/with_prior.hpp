@@ -9,13 +9,15 @@
 #include <utility>
 #include <vector>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Calibration from few reference rewards, with a prior that is learnt from all prompts.
 ///
 ///     Ĉ(r) = (K·F̂_p(r) + a·G_p(r))/(K + a)
 ///
 /// See `calibration_prior` for a and G. Ĉ is non-decreasing in r. With a = 0 it is plain calibration.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 namespace detail {
 
@@ -29,7 +31,7 @@ void write_ranks_with_prior(const Prior& prior, const Fit& fit, const lane_count
   const double per_weight = 1 / (static_cast<double>(count) + a);
   const S own = only_prior ? S{0} : static_cast<S>(0.5 * per_weight);
   const S share = only_prior ? S{1} : static_cast<S>(a * per_weight);
-  S numbers[N] = {}, ranks[N] = {};
+  S numbers[std::size_t{N}] = {}, ranks[std::size_t{N}] = {};
   for (int j = 0; j < n; ++j) numbers[j] = is_nan(rewards[j]) ? S{0} : rewards[j];
   if constexpr (requires { prior.cdf(fit, numbers, N, ranks); })
     prior.cdf(fit, numbers, N, ranks);
@@ -228,4 +230,6 @@ class calibration<T, Prior> {
 template <reference_rewards T, reward_prior Prior>
 calibration(T, Prior, unscored = unscored::error) -> calibration<typename detail::stored_as<T>::type, Prior>;
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

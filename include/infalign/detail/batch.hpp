@@ -9,13 +9,15 @@
 #include <string>
 #include <utility>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// A batch: rewards, and the prompt that each of them belongs to.
 ///
 /// Users pass a batch in two ways: `rewards` (P × M, row p belongs to prompt p), or `prompt, rewards` (a flat batch,
 /// reward i belongs to prompt[i]). `with_batch` turns both into prompts and rewards. The prompts are `row_prompts` or
 /// `flat_prompts`; both have one interface, so that every algorithm is written once.
-namespace infalign::detail {
+namespace INFALIGN_NAMESPACE::detail {
 
 /// The function that the user called, for error messages, and what it does with NaN.
 struct caller {
@@ -59,9 +61,9 @@ struct row_prompts {
 };
 
 /// The prompts of a flat batch.
-template <prompt_index I>
+template <prompt_index Prompts>
 struct flat_prompts {
-  const I& prompt;
+  const Prompts& prompt;
   // The rewards are one row in memory.
   Eigen::Index rows = 1, columns = static_cast<Eigen::Index>(prompt.size());
 
@@ -98,8 +100,8 @@ template <class... Args>
 inline constexpr bool begins_with_batch = false;
 template <array_expression R, class... Options>
 inline constexpr bool begins_with_batch<R, Options...> = true;
-template <prompt_index I, vector_expression R, class... Options>
-inline constexpr bool begins_with_batch<I, R, Options...> = true;
+template <prompt_index Prompts, vector_expression R, class... Options>
+inline constexpr bool begins_with_batch<Prompts, R, Options...> = true;
 
 /// The arguments of a call on a batch: `[prompt,] rewards, options...`.
 template <class... Args>
@@ -110,11 +112,11 @@ template <class F, array_expression R, class... Options>
 decltype(auto) with_batch(const char*, const F& f, const R& rewards, const Options&... options) {
   return f(row_prompts{rewards.rows(), rewards.cols()}, rewards, options...);
 }
-template <class F, prompt_index I, vector_expression R, class... Options>
-decltype(auto) with_batch(const char* function, const F& f, const I& prompt, const R& rewards,
+template <class F, prompt_index Prompts, vector_expression R, class... Options>
+decltype(auto) with_batch(const char* function, const F& f, const Prompts& prompt, const R& rewards,
                           const Options&... options) {
   check_size(function, "prompt indices, one for each reward", rewards.size(), static_cast<Eigen::Index>(prompt.size()));
-  return f(flat_prompts<I>{prompt}, as_column(rewards).transpose(), options...);
+  return f(flat_prompts<Prompts>{prompt}, as_column(rewards).transpose(), options...);
 }
 
 /// An Eigen object whose numbers can be written to in place: a matrix, an array, a Map, a Ref or a block, of floats or
@@ -148,8 +150,8 @@ auto rows_of_result(const char* function, E& result, const row_prompts& prompts)
          concat(result.rows(), " x ", result.cols()));
   return rows_in_memory<typename E::Scalar>(function, result);
 }
-template <result_buffer E, prompt_index I>
-auto rows_of_result(const char* function, E& result, const flat_prompts<I>& prompts) {
+template <result_buffer E, prompt_index Prompts>
+auto rows_of_result(const char* function, E& result, const flat_prompts<Prompts>& prompts) {
   static_assert(vector_expression<E>, "infalign: the result of a flat batch is a row or a column");
   check_size(function, "numbers in the result, one for each reward", prompts.size(), result.size());
   if (result.size() > 1 && result.innerStride() != 1)
@@ -219,4 +221,6 @@ void replaced_into(const char* function, const char* into, Result& result, const
       batch...);
 }
 
-}  // namespace infalign::detail
+}  // namespace INFALIGN_NAMESPACE::detail
+
+#include <infalign/detail/end.hpp>

@@ -8,10 +8,12 @@
 
 #include <algorithm>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Counts for a whole batch: for each reward, how many reference rewards of its prompt are below it and how many are
 /// equal.
-namespace infalign::detail {
+namespace INFALIGN_NAMESPACE::detail {
 
 /// How many runs, or responses of a flat batch, the prefetch is ahead of the counting. More means more loads in flight.
 inline constexpr Eigen::Index prefetch_distance = 16;
@@ -63,4 +65,6 @@ void count_batch(const caller& call, const T& reference, const Prompts& prompts,
       });
 }
 
-}  // namespace infalign::detail
+}  // namespace INFALIGN_NAMESPACE::detail
+
+#include <infalign/detail/end.hpp>

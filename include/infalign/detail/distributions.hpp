@@ -9,9 +9,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Probabilities of the binomial, hypergeometric, Poisson, normal, Student's and Kolmogorov's distributions.
-namespace infalign::detail {
+namespace INFALIGN_NAMESPACE::detail {
 
 /// The error of Stirling's formula for n ≥ 1:
 ///
@@ -153,4 +155,6 @@ inline double kolmogorov_above(double x) {
   return 1 - std::sqrt(2 * pi) / x * sum;
 }
 
-}  // namespace infalign::detail
+}  // namespace INFALIGN_NAMESPACE::detail
+
+#include <infalign/detail/end.hpp>

@@ -4,9 +4,11 @@
 
 #include <infalign/core.hpp>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Eigen objects of any kind and order as the arrays that the library computes with.
-namespace infalign::detail {
+namespace INFALIGN_NAMESPACE::detail {
 
 /// The coefficients of e as an array expression, whether e is a matrix or an array.
 template <class D>
@@ -54,4 +56,6 @@ void check_scored(const char* function, const S* rewards, Eigen::Index size, Eig
     if (is_nan(rewards[i])) fail(function, "rewards that are numbers", concat("NaN", position_in(i, columns)));
 }
 
-}  // namespace infalign::detail
+}  // namespace INFALIGN_NAMESPACE::detail
+
+#include <infalign/detail/end.hpp>

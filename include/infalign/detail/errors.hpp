@@ -8,13 +8,16 @@
 
 #include <concepts>
 #include <cstdio>
+#include <cstdlib>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Error messages, "function: expected X, got Y at POSITION", and the checks that throw them.
-namespace infalign::detail {
+namespace INFALIGN_NAMESPACE::detail {
 
 /// The name of a scalar type, for messages.
 template <class S>
@@ -50,8 +53,19 @@ inline std::string position(Eigen::Index row, Eigen::Index column) {
   return concat(" at row ", row, ", column ", column);
 }
 
+/// Throws. In a program that is compiled without exceptions (-fno-exceptions), prints the text and ends the program.
+template <class Error>
+[[noreturn]] void raise(const Error& error) {
+#if defined(__cpp_exceptions) || defined(_CPPUNWIND)
+  throw error;
+#else
+  std::fprintf(stderr, "%s\n", error.what());
+  std::abort();
+#endif
+}
+
 [[noreturn]] inline void fail(const char* function, const std::string& expected, const std::string& got) {
-  throw std::invalid_argument(concat(function, ": expected ", expected, ", got ", got));
+  raise(std::invalid_argument(concat(function, ": expected ", expected, ", got ", got)));
 }
 
 /// Throws unless two sizes are equal.
@@ -81,4 +95,6 @@ Part checked(Part part) {
   return part;
 }
 
-}  // namespace infalign::detail
+}  // namespace INFALIGN_NAMESPACE::detail
+
+#include <infalign/detail/end.hpp>

@@ -7,9 +7,11 @@
 #include <limits>
 #include <type_traits>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// NaN and infinity by their bits, because -ffast-math lets a compiler assume that `x != x` is false.
-namespace infalign::detail {
+namespace INFALIGN_NAMESPACE::detail {
 
 /// An unsigned integer as wide as S.
 template <class S>
@@ -44,4 +46,6 @@ template <class S>
 inline constexpr S nan = std::bit_cast<S>(
     static_cast<bits_of<S>>(infinity_bits<S> >> 1 | bits_of<S>{1} << (std::numeric_limits<S>::digits - 2)));
 
-}  // namespace infalign::detail
+}  // namespace INFALIGN_NAMESPACE::detail
+
+#include <infalign/detail/end.hpp>

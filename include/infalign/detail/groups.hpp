@@ -10,9 +10,11 @@
 #include <numeric>
 #include <optional>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// The groups of a batch: the responses that belong to one prompt, wherever they are in the batch.
-namespace infalign::detail {
+namespace INFALIGN_NAMESPACE::detail {
 
 /// The groups of a batch of B responses. The memory comes from a workspace if there is one.
 class groups {
@@ -27,8 +29,8 @@ class groups {
 
   /// One group for each distinct index of a flat batch. Groups may differ in size. Equal prompts need equal indices;
   /// the indices need not be dense.
-  template <prompt_index I>
-  groups(const flat_prompts<I>& prompts, workspace* space) : space_(space), size_(prompts.size()) {
+  template <prompt_index Prompts>
+  groups(const flat_prompts<Prompts>& prompts, workspace* space) : space_(space), size_(prompts.size()) {
     sorted_.emplace(space, 2 * size_ + 1);
     auto& memory = *sorted_;
     Eigen::Index* const order = memory.data() + size_ + 1;
@@ -155,4 +157,6 @@ void replace_into(const char* function, Result& result, const F& f, Args&&... ar
   with_workspace(run, args...);
 }
 
-}  // namespace infalign::detail
+}  // namespace INFALIGN_NAMESPACE::detail
+
+#include <infalign/detail/end.hpp>

@@ -14,9 +14,11 @@
 #include <utility>
 #include <vector>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// The leave-two-out risk of an estimate of the calibrated reward: see `calibration_prior`.
-namespace infalign::detail {
+namespace INFALIGN_NAMESPACE::detail {
 
 /// Sums of x − x₀ and of its square, with x₀ the first number, so that equal numbers have a variance of exactly 0.
 struct running_moments {
@@ -219,4 +221,6 @@ error_parts measured_errors(const Rows& rows, const std::vector<risk_moments>& p
   return parts;
 }
 
-}  // namespace infalign::detail
+}  // namespace INFALIGN_NAMESPACE::detail
+
+#include <infalign/detail/end.hpp>

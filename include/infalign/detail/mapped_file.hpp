@@ -20,9 +20,11 @@
 #include <string_view>
 #include <system_error>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Files mapped into memory for reading, and the errors of system calls.
-namespace infalign::detail {
+namespace INFALIGN_NAMESPACE::detail {
 
 /// A function's name and the file that it works on, for error messages.
 struct file_task {
@@ -35,7 +37,7 @@ struct file_task {
   /// Call it directly after the system call that set errno.
   [[noreturn]] void fail_system(const char* action) const {
     const auto reason = std::generic_category().message(errno);
-    throw std::runtime_error(concat(function, ": could not ", action, " ", file.string(), ": ", reason));
+    raise(std::runtime_error(concat(function, ": could not ", action, " ", file.string(), ": ", reason)));
   }
 };
 
@@ -75,4 +77,6 @@ inline mapped_file map_file(const file_task& task) {
   return {{static_cast<const char*>(start), [start, size](const char*) { ::munmap(start, size); }}, size};
 }
 
-}  // namespace infalign::detail
+}  // namespace INFALIGN_NAMESPACE::detail
+
+#include <infalign/detail/end.hpp>

@@ -9,10 +9,12 @@
 #include <concepts>
 #include <vector>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// What precedes the data of a `.npy` file: the magic bytes, the major and minor version, the length of the header
 /// (2 bytes in version 1, else 4), and the header, a Python dict and a newline.
-namespace infalign::detail {
+namespace INFALIGN_NAMESPACE::detail {
 
 inline constexpr std::string_view npy_magic = "\x93NUMPY";
 
@@ -155,4 +157,6 @@ inline std::string npy_preamble(const char* dtype, const std::string& shape) {
   return concat(npy_magic, std::string_view(version_and_length, 4), header);
 }
 
-}  // namespace infalign::detail
+}  // namespace INFALIGN_NAMESPACE::detail
+
+#include <infalign/detail/end.hpp>

@@ -12,10 +12,12 @@
 #include <optional>
 #include <utility>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Numerical methods for smooth functions of one variable: a root, a minimum, a derivative, an integral, an
 /// initial-value problem. They are here so that the library needs no other one.
-namespace infalign::detail {
+namespace INFALIGN_NAMESPACE::detail {
 
 /// Two points and the values of a function there.
 struct bracketed {
@@ -244,4 +246,6 @@ bool solve_ode(const F& f, double a, double b, const State& start, double step, 
   return true;
 }
 
-}  // namespace infalign::detail
+}  // namespace INFALIGN_NAMESPACE::detail
+
+#include <infalign/detail/end.hpp>

@@ -16,9 +16,11 @@
 #include <utility>
 #include <vector>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// The CDF of many rewards in little memory, and the fast evaluation of CDFs.
-namespace infalign::detail {
+namespace INFALIGN_NAMESPACE::detail {
 
 /// An integer that orders like a number: a < b if and only if key(a) < key(b); −0 and +0 have one key.
 template <class S>
@@ -303,4 +305,6 @@ class normal_table {
   std::vector<cell> lines_ = std::vector<cell>(cells);
 };
 
-}  // namespace infalign::detail
+}  // namespace INFALIGN_NAMESPACE::detail
+
+#include <infalign/detail/end.hpp>

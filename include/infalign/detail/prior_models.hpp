@@ -12,9 +12,11 @@
 #include <utility>
 #include <vector>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// The models of `prior_model`, as they are learnt from the rewards of many prompts.
-namespace infalign::detail {
+namespace INFALIGN_NAMESPACE::detail {
 
 /// What a model knows of a prompt.
 struct prompt_fit {
@@ -66,7 +68,7 @@ class prior_models {
     std::vector<double> v;
     for (Eigen::Index p = 0; p < rows.rows(); ++p) {
       v.clear();
-      for (const S r : rows.row(p)) v.push_back(pooled_(r));
+      for (const S r : rows.row(p)) v.push_back(static_cast<double>(pooled_(r)));
       std::sort(v.begin(), v.end());
       const auto n = static_cast<double>(v.size());
       for (std::size_t i = 0; i < v.size(); ++i) sum += (2 * static_cast<double>(i) - n + 1) * v[i];
@@ -119,7 +121,7 @@ class prior_models {
  private:
   /// What a model's moments are of.
   double feature(prior_model model, S r) const {
-    return model == prior_model::location ? score_(r) : static_cast<double>(r);
+    return static_cast<double>(model == prior_model::location ? score_(r) : r);
   }
 
   prompt_fit fit_of(prior_model model, const running_moments& row) const {
@@ -143,7 +145,7 @@ class prior_models {
     std::vector<std::pair<double, double>> means;
     for (Eigen::Index p = 0; p < rows.rows(); ++p) {
       running_moments moments;
-      for (const S r : rows.row(p)) moments.add(score_(r));
+      for (const S r : rows.row(p)) moments.add(static_cast<double>(score_(r)));
       const auto n = static_cast<double>(moments.count);
       means.emplace_back(n, moments.mean());
       total += n, squares += n * n, sum += n * moments.mean(), spread += moments.spread(), groups += 1;
@@ -184,4 +186,6 @@ class prior_models {
   double level_ = 0, within_ = 1, between_ = 0;  // μ, σ², τ²
 };
 
-}  // namespace infalign::detail
+}  // namespace INFALIGN_NAMESPACE::detail
+
+#include <infalign/detail/end.hpp>

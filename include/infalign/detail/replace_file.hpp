@@ -6,9 +6,11 @@
 
 #include <algorithm>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Atomic replacement of a file.
-namespace infalign::detail {
+namespace INFALIGN_NAMESPACE::detail {
 
 /// Writes a file under a temporary name in its folder; `commit` renames it. A reader of the final name, even after a
 /// crash, sees all old bytes or all new bytes. Without `commit`, the destructor removes the temporary file.
@@ -72,4 +74,6 @@ class file_replacement {
   bool renamed_ = false;
 };
 
-}  // namespace infalign::detail
+}  // namespace INFALIGN_NAMESPACE::detail
+
+#include <infalign/detail/end.hpp>

@@ -10,12 +10,14 @@
 #include <type_traits>
 #include <utility>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Counting in one row of reference rewards: how many are below a reward, and how many are equal to it.
 ///
 /// Counting needs no sort: it takes a few nanoseconds for a row of 128. Several responses to one prompt are counted
 /// together, each in its own lane of a vector register: the row is read once, and nothing is summed across lanes.
-namespace infalign::detail {
+namespace INFALIGN_NAMESPACE::detail {
 
 /// #{z < r} and #{z = r} in one row of reference rewards.
 struct counts {
@@ -33,7 +35,7 @@ using counter_of = std::make_signed_t<bits_of<S>>;
 /// #{z < r} and #{z ≤ r} for each of N rewards.
 template <real_scalar S, int N = lanes<S>>
 struct lane_counts {
-  counter_of<S> below[N], at_most[N];
+  counter_of<S> below[std::size_t{N}], at_most[std::size_t{N}];
 
   counts operator[](int j) const { return {below[j], at_most[j] - below[j]}; }
 };
@@ -236,4 +238,6 @@ void count_each(const S* row, Eigen::Index K, Eigen::Index scored, const S* rewa
   one_by_one(i, row, count_one<S>);
 }
 
-}  // namespace infalign::detail
+}  // namespace INFALIGN_NAMESPACE::detail
+
+#include <infalign/detail/end.hpp>

@@ -8,9 +8,11 @@
 
 #include <type_traits>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Temporary arrays in a workspace.
-namespace infalign::detail {
+namespace INFALIGN_NAMESPACE::detail {
 
 /// An array of n values T{}, in the workspace if there is one with room, else allocated. Arrays must be destroyed in
 /// reverse order, as local variables are.
@@ -18,25 +20,15 @@ template <class T>
 class scratch {
  public:
   scratch(workspace* space, Eigen::Index n)
-      : space_(space), bytes_((static_cast<std::size_t>(n) * sizeof(T) + 63) / 64 * 64), size_(n) {
-    void* memory = space_ ? space_->allocate(bytes_) : nullptr;
-    if (!memory) {
-      try {
-        memory = own_ = ::operator new(bytes_, workspace::alignment);
-      } catch (...) {
-        if (space_) space_->release(bytes_);
-        throw;
-      }
-    }
+      : part_(space, (static_cast<std::size_t>(n) * sizeof(T) + 63) / 64 * 64), size_(n) {
+    void* memory = part_.memory;
+    if (!memory) memory = own_ = ::operator new(part_.bytes, workspace::alignment);
     data_ = static_cast<T*>(memory);
     for (Eigen::Index i = 0; i < n; ++i) ::new (static_cast<void*>(data_ + i)) T();
   }
   scratch(const scratch&) = delete;
   scratch& operator=(const scratch&) = delete;
-  ~scratch() {
-    ::operator delete(own_, workspace::alignment);
-    if (space_) space_->release(bytes_);
-  }
+  ~scratch() { ::operator delete(own_, workspace::alignment); }
 
   T* data() { return data_; }
   const T* data() const { return data_; }
@@ -48,11 +40,27 @@ class scratch {
 
  private:
   static_assert(std::is_trivially_destructible_v<T>);
-  workspace* space_;
-  std::size_t bytes_;
+
+  /// Bytes that are taken from the workspace, and given back even if the constructor throws later. `memory` is null if
+  /// they do not fit.
+  struct part {
+    workspace* space;
+    std::size_t bytes;
+    void* memory;
+
+    part(workspace* from, std::size_t size) : space(from), bytes(size), memory(from ? from->allocate(size) : nullptr) {}
+    part(const part&) = delete;
+    ~part() {
+      if (space) space->release(bytes);
+    }
+  };
+
+  part part_;
   Eigen::Index size_;
   void* own_ = nullptr;
   T* data_;
 };
 
-}  // namespace infalign::detail
+}  // namespace INFALIGN_NAMESPACE::detail
+
+#include <infalign/detail/end.hpp>

@@ -11,9 +11,11 @@
 #include <limits>
 #include <vector>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// The boundary-value problem of the optimal transform, solved by shooting.
-namespace infalign::detail {
+namespace INFALIGN_NAMESPACE::detail {
 
 /// The boundary-value problem (log F′)′ = g₁(F) g₂(u)/β, F(0) = 0, F(1) = 1, as a family of initial-value problems from
 /// u = 1 downwards, one for each log p(1). In s = 1 − u:
@@ -157,4 +159,6 @@ class shooting {
   double beta_, tolerance_;
 };
 
-}  // namespace infalign::detail
+}  // namespace INFALIGN_NAMESPACE::detail
+
+#include <infalign/detail/end.hpp>

@@ -6,10 +6,12 @@
 
 #include <algorithm>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Stage 1 of the step: read a response, 64 tokens at a time, so that vector instructions work on them and all that
 /// follows stays in the cache.
-namespace infalign::detail {
+namespace INFALIGN_NAMESPACE::detail {
 
 /// N units of a response that terms of the loss are functions of: tokens (N = 64), or the whole response (N = 1).
 template <real_scalar S, int N>
@@ -226,4 +228,6 @@ void check_batch(const char* function, const token_batch<S, Mask>& batch, const 
   check_positive(function, "a sampler_weight_cap", batch.sampler_weight_cap);
 }
 
-}  // namespace infalign::detail
+}  // namespace INFALIGN_NAMESPACE::detail
+
+#include <infalign/detail/end.hpp>

@@ -6,9 +6,11 @@
 
 #include <bit>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Functions applied to many numbers in [0, 1] at once.
-namespace infalign::detail {
+namespace INFALIGN_NAMESPACE::detail {
 
 /// Has the highest bit 0 if u is in [0, 1]. A negative number (−0 too) and a NaN have larger bits than 1.
 template <real_scalar S>
@@ -55,4 +57,6 @@ bool apply_on_unit_interval(const F& f, const S* __restrict u, S* __restrict res
   return !highest_bit<S>(wrong);
 }
 
-}  // namespace infalign::detail
+}  // namespace INFALIGN_NAMESPACE::detail
+
+#include <infalign/detail/end.hpp>

@@ -10,10 +10,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Stage 3 of the step: the terms of the loss, and their derivatives. The same code serves 64 tokens in S and a whole
 /// response in double.
-namespace infalign::detail {
+namespace INFALIGN_NAMESPACE::detail {
 
 /// In place of a surrogate or a KL loss: there is none.
 struct no_term {};
@@ -69,8 +71,9 @@ class unit_terms {
     if constexpr (has_ratio<F>) {
       ratio = sum(ratios);
       const double clipped = sum(ends);
-      clipped_high = std::floor(clipped / high_end);
-      clipped_low = clipped - high_end * clipped_high;
+      constexpr double high = static_cast<double>(high_end);
+      clipped_high = std::floor(clipped / high);
+      clipped_low = clipped - high * clipped_high;
     }
   }
 
@@ -162,4 +165,6 @@ class unit_terms {
   const units<S, N>& units_;
 };
 
-}  // namespace infalign::detail
+}  // namespace INFALIGN_NAMESPACE::detail
+
+#include <infalign/detail/end.hpp>

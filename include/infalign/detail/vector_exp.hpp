@@ -10,10 +10,12 @@
 #include <cstdint>
 #include <limits>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// The exponential as a few additions and multiplications, with no branch and no call. Compilers vectorise a loop over
 /// it at plain -O2, and a number has the same bits wherever it is in a batch.
-namespace infalign::detail {
+namespace INFALIGN_NAMESPACE::detail {
 
 /// log 2 and 1/log 2.
 inline constexpr double log_2 = 0.69314718055994530942, per_log_2 = 1.44269504088896340736;
@@ -92,4 +94,6 @@ struct exp_rate {
   static constexpr double low_bits = 2.0355273740931033e-17;  // of 1/log 2, below those of per_log_2
 };
 
-}  // namespace infalign::detail
+}  // namespace INFALIGN_NAMESPACE::detail
+
+#include <infalign/detail/end.hpp>

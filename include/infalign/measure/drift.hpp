@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// A test of whether a table of reference rewards is stale: how far are the rewards of the current policy, or of a new
 /// reference, from it?
@@ -32,7 +34,7 @@
 /// 2)/(M + K + 1); the two-sample test has M·K/(M + K), its limit for large samples.
 ///
 /// Source: Czado, Gneiting and Held, Biometrics 65, 2009 (the non-randomised probability integral transform).
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 /// The result of `drift` for n responses.
 struct drift_check {
@@ -142,4 +144,6 @@ requires detail::batch_arguments<Batch...> drift_check drift(const T& reference,
       batch...);
 }
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

@@ -10,9 +10,11 @@
 #include <numeric>
 #include <vector>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// The win rate of a policy whose probabilities are known.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 namespace detail {
 
@@ -85,4 +87,6 @@ double exact_win_rate(const R& rewards, const P& policy, const Q& reference, con
   return exact_win_rate(rewards, policy, reference, both, both);
 }
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

@@ -7,12 +7,14 @@
 
 #include <cmath>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Means over prompts, with standard errors and 95 % intervals.
 ///
 /// The prompts are the sample. Responses to one prompt are not independent, so that a standard error over responses
 /// would be too small.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 /// A mean over prompts with its uncertainty. For one prompt `standard_error`, `low` and `high` are NaN.
 struct mean_estimate {
@@ -65,4 +67,6 @@ mean_estimate kl_divergence(const L& log_probabilities, const R& reference_log_p
   return mean_over_prompts((now - reference).rowwise().mean().eval());
 }
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

@@ -13,9 +13,11 @@
 #include <utility>
 #include <vector>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Inference-time win rates, estimated from samples without bias.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 namespace detail {
 
@@ -207,4 +209,6 @@ std::vector<mean_estimate> win_rate_curve(const A& policy, const B& reference, u
   return result;
 }
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

@@ -11,6 +11,8 @@
 #include <type_traits>
 #include <utility>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Advantages: rewards compared with the other responses to the same prompt.
 ///
@@ -18,7 +20,7 @@
 /// estimator needs, or if the estimator compares responses and all rewards of the group are equal. Unscored responses
 /// never affect others. An error: a P × M matrix with fewer columns than the estimator needs, or an advantage that is
 /// not finite.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 namespace detail {
 
@@ -292,4 +294,6 @@ void advantage_into(Result&& result, Args&&... args) {
       "advantage", result, [](const auto&... call) { detail::replace_by_advantages(call...); }, args...);
 }
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

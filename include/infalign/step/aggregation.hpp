@@ -4,9 +4,11 @@
 
 #include <infalign/core.hpp>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// How the terms of a loss are averaged over the tokens and responses of a batch.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 /// The denominators of a batch, summed over all its shards.
 struct batch_size {
@@ -59,4 +61,6 @@ struct token_mean {
 static_assert(aggregation<sequence_mean_of_token_sums> && aggregation<sequence_mean_of_token_means> &&
               aggregation<token_mean>);
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

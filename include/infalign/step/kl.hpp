@@ -6,6 +6,8 @@
 
 #include <concepts>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// The KL term of J(θ) = E[R(y)] − β·KL(π_θ ‖ π_ref): its estimator, and where it enters the step.
 ///
@@ -24,7 +26,7 @@
 /// from the current π_θ and no gradient flows through it. Off-policy, a KL loss is multiplied by the importance ratio
 /// π_θ/π_old (of the response for a sequence loss, of the token for a token loss; no gradient flows through it).
 /// Without it the loss would estimate an expectation under π_old, not under π_θ.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 /// Where a KL term enters the step.
 enum class kl_place {
@@ -144,4 +146,6 @@ using k3_token_loss = k3_term<kl_place::token_loss>;
 static_assert(kl_term<no_kl> && kl_term<k1_in_reward> && kl_term<k1_reward_to_go>);
 static_assert(kl_term<k2_loss> && kl_term<k3_loss> && kl_term<k2_token_loss> && kl_term<k3_token_loss>);
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Controllers of the KL weight β. A trainer updates one after each step with the step's metrics; it is plain data to
 /// save and restore.
@@ -14,7 +16,7 @@
 ///     …
 ///     auto out = policy_gradient{k1_in_reward{control.beta}, leave_one_out{}}(batch, rewards);
 ///     control.update(out.metrics);
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 /// The unit of a mean KL: per response, or per token.
 enum class kl_unit { sequence, token };
@@ -76,4 +78,6 @@ using adaptive_kl_per_sequence = adaptive_kl<kl_unit::sequence>;
 /// `adaptive_kl` with a KL per token.
 using adaptive_kl_per_token = adaptive_kl<kl_unit::token>;
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

@@ -7,10 +7,12 @@
 #include <algorithm>
 #include <numeric>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Advantage estimators for the best or the worst of n responses, whatever the reward. The advantage of a response is
 /// what it adds to the sets of n responses that it belongs to.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 namespace detail {
 
@@ -119,4 +121,6 @@ struct min_at_n {
   }
 };
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

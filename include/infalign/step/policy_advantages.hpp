@@ -8,9 +8,11 @@
 
 #include <utility>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// The advantages of a batch of responses: rewards, less a KL in the reward, compared within their groups.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 namespace detail {
 
@@ -173,4 +175,6 @@ class policy_advantages {
   unscored on_unscored_;
 };
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

@@ -8,6 +8,8 @@
 
 #include <utility>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// One step of KL-regularised policy gradient: from log-probabilities and shaped rewards to a loss and its gradient by
 /// the log-probabilities.
@@ -15,7 +17,7 @@
 /// The step has four stages: read the tokens of a response (detail/token_reader.hpp), turn rewards into advantages
 /// (step/policy_advantages.hpp), compute the terms of the loss for each token or response (detail/unit_terms.hpp), and
 /// aggregate them (step/policy_loss.hpp).
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 /// A step that maximises J(θ) = E[R(y)] − β·KL(π_θ ‖ π_ref). The trainer back-propagates `gradient` through its own
 /// log-probabilities.
@@ -148,4 +150,6 @@ class policy_gradient {
   unscored on_unscored_;
 };
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

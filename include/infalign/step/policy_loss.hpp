@@ -13,9 +13,11 @@
 #include <algorithm>
 #include <utility>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// The loss of a batch whose advantages are known, and its gradient by the log-probabilities.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 /// The numbers of responses and of their unmasked tokens in a batch.
 template <real_scalar S, class Mask>
@@ -334,4 +336,6 @@ class policy_loss {
   unscored on_unscored_;
 };
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

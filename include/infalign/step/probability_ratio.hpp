@@ -6,9 +6,11 @@
 
 #include <algorithm>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// A probability ratio e^x of a log-ratio x, as the parts of the step use it.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 /// A number and its derivative.
 template <real_scalar S>
@@ -71,4 +73,6 @@ struct probability_ratio {
   static S clamped(const one& v) { return detail::clamped_exponent<one>(detail::exponent_of<one>(v))[0]; }
 };
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

@@ -12,9 +12,11 @@
 #include <concepts>
 #include <limits>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// The output of a policy-gradient step, and how the metrics of parts of a batch are combined.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 /// A mean: 0 if nothing was added.
 struct metric_mean {
@@ -206,4 +208,6 @@ struct step_result {
   step_metrics metrics;
 };
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

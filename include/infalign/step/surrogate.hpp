@@ -8,11 +8,13 @@
 #include <concepts>
 #include <limits>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Surrogate losses: functions of a log-probability whose gradient is, or approximates, the policy gradient.
 ///
 /// ρ = π_θ/π_old is the ratio to the policy that the responses were sampled from. On-policy ρ = 1.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 /// What ρ is a ratio of.
 enum class ratio_of {
@@ -181,4 +183,6 @@ struct cispo {
   }
 };
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

@@ -4,9 +4,11 @@
 
 #include <infalign/core.hpp>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// The input of the policy-gradient step: views of the trainer's B × T buffers, with a row for each response.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 /// A read-only view of the rows of a buffer. Each row is contiguous; the stride between rows is free. Eigen objects
 /// with such rows, and columns (T = 1), convert to it. Expressions and temporaries do not: they have no lasting buffer.
@@ -83,4 +85,6 @@ struct token_batch {
   double sampler_weight_cap = 2;
 };
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

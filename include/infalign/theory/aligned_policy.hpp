@@ -13,13 +13,15 @@
 #include <utility>
 #include <vector>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// The policy that training on a transform converges to: its density, KL and win rates, before any training.
 ///
 /// The calibrated reward u is uniform under the reference. Under the aligned policy it has the density p(u) ∝
 /// exp(Φ(u)/β). KL and inference-time win rate depend on Φ, β and the procedures alone, not on the language model or the
 /// reward (InfAlign, section 4).
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 /// A weight β of the KL term.
 struct at_beta {
@@ -278,4 +280,6 @@ struct transform_with_beta {
   }
 };
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

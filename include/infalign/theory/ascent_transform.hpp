@@ -9,9 +9,11 @@
 #include <algorithm>
 #include <vector>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// The transform along which the win rate of the current policy rises fastest.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 /// The transform along which the win rate of the current policy rises fastest. F is the CDF of the policy's calibrated
 /// rewards, (G₁, g₁) the procedure of the policy, (G₂, g₂) that of the reference.
@@ -61,4 +63,6 @@ tabulated ascent_transform(const U& u, const T& both) {
   return ascent_transform(u, both, both);
 }
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

@@ -6,9 +6,11 @@
 
 #include <cmath>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// The best of the exponential transforms at a KL, chosen before training.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 namespace detail {
 
@@ -81,4 +83,6 @@ transform_with_beta<normalized_exponential> best_exponential(const T& both, at_k
   return best_exponential(both, both, at);
 }
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

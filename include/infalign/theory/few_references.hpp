@@ -10,9 +10,11 @@
 #include <limits>
 #include <vector>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// What training reaches if the calibrated reward is estimated from few reference rewards.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 /// The number of reference rewards of each prompt. It need not be whole: a prior makes K of them as good as
 /// `equivalent_count(K)`.
@@ -200,4 +202,6 @@ transform_with_beta<normalized_exponential> best_exponential(const T& both, at_k
   return best_exponential(both, both, at, references);
 }
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

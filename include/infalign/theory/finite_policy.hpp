@@ -11,10 +11,12 @@
 #include <optional>
 #include <vector>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// The aligned policy over a finite list of responses: what training converges to if the reference policy is uniform
 /// over them, as it is over the responses in a log.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 /// The policy of one prompt that maximises E[score] − β·KL to the uniform policy: the probability of a response is
 /// proportional to exp(score/β).
@@ -73,4 +75,6 @@ array<double> finite_win_rates(const Rewards& rewards, const Scores& scores, dou
   return result;
 }
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

@@ -10,9 +10,11 @@
 #include <cmath>
 #include <utility>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// The transform that maximises W − β·KL for a pair of procedures.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 /// The transform that maximises W − β·KL, tabulated with slopes, and what its policy reaches.
 struct optimum : transform_with_beta<tabulated> {
@@ -142,4 +144,6 @@ requires std::same_as<At, at_beta> || std::same_as<At, at_kl> optimum optimal_tr
   return optimal_transform(both, both, at);
 }
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

@@ -7,9 +7,11 @@
 #include <concepts>
 #include <utility>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Shaped rewards: calibration | transform | transform ..., as one functor.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 /// A functor from rewards to calibrated rewards of the same scalar type: `calibration`, or a user's own.
 template <class C>
@@ -81,4 +83,6 @@ reward_shaping<Calibration, F> operator|(Calibration calibration, F phi) {
   return {std::move(calibration), std::move(phi)};
 }
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

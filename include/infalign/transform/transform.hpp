@@ -10,11 +10,13 @@
 #include <type_traits>
 #include <utility>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// Transforms Φ: [0, 1] → ℝ of a calibrated reward u, for the way the model will be used (InfAlign, section 4).
 ///
 /// The aligned policy is p ∝ π_ref·exp(Φ/β). Φ with β and a·Φ + b with a·β give the same policy.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 /// A transform: a function from a calibrated reward to the reward that is trained on. Any lambda is one.
 ///
@@ -69,7 +71,7 @@ void transform_numbers(const transform_call& how, const F& phi, const S* in, S* 
   if constexpr (requires { phi.prepare(S{}); }) {
     const auto f = phi.prepare(S{});
     constexpr int N = 256 / sizeof(S);
-    S copy[N];
+    S copy[std::size_t{N}];
     while (fits(f) && i + N <= n) {
       const S* u = in + i;
       if (in == out) u = std::copy_n(u, N, copy) - N;
@@ -171,4 +173,6 @@ transform_chain<First, Second> operator|(First first, Second second) {
   return {std::move(first), std::move(second)};
 }
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>

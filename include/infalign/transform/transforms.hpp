@@ -10,9 +10,11 @@
 #include <cmath>
 #include <limits>
 
+#include <infalign/detail/begin.hpp>
+
 /// \file
 /// The transforms: identity, logarithm, exponentials, powers, tables.
-namespace infalign {
+namespace INFALIGN_NAMESPACE {
 
 /// The optimal transform for plain sampling (N = 1).
 ///
@@ -175,8 +177,8 @@ struct normalized_exponential {
     S whole;
     static constexpr bool finite = true;
 
-    explicit function(double t)
-        : power(t), fits(power.fits && std::abs(t) > 0.25), whole(fits ? power.minus_one_at_1() : S{1}) {}
+    explicit function(double rate)
+        : power(rate), fits(power.fits && std::abs(rate) > 0.25), whole(fits ? power.minus_one_at_1() : S{1}) {}
 
     [[gnu::always_inline]] S operator()(S u) const {
       const S y = power.minus_one(u) / whole + S{0};  // not −0
@@ -260,4 +262,6 @@ struct tabulated {
 static_assert(reward_transform<identity> && reward_transform<logarithm> && reward_transform<exponential>);
 static_assert(reward_transform<normalized_exponential> && reward_transform<power> && reward_transform<tabulated>);
 
-}  // namespace infalign
+}  // namespace INFALIGN_NAMESPACE
+
+#include <infalign/detail/end.hpp>
