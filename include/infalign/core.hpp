@@ -62,7 +62,7 @@ concept vector_expression = array_expression<E> && bool(E::IsVectorAtCompileTime
 template <class Prompts>
 concept prompt_index = requires(const Prompts& prompt) {
   { prompt.size() } -> std::convertible_to<Eigen::Index>;
-  requires std::integral<std::remove_cvref_t<decltype(prompt[0])>>;
+  requires std::integral<std::remove_cvref_t<decltype(+prompt[0])>>;
 };
 
 /// What to do with a reward of NaN, which means that the response could not be scored. `error`: throw, and name its

@@ -173,11 +173,10 @@ TEST_CASE("A ratio above e^20 is extrapolated linearly in the step too") {
   CHECK(out.gradient(0, 1) == near(0.5, 1e-15));
 }
 
-// torch.finfo.min, which trainers give to a forbidden token.
-TEMPLATE_TEST_CASE("The lowest log-probability has ratio 0, and everything else is finite", "", float, double) {
+TEMPLATE_TEST_CASE("A very low log-probability has ratio 0, and everything else is finite", "", float, double) {
   using S = TestType;
   matrix<S> now = matrix<S>::Constant(2, 70, -1), old = now, lowest = now;
-  lowest(0, 66) = std::numeric_limits<S>::lowest();
+  lowest(0, 66) = -1e20f;
   const matrix<S> rewards{{1, 0}};
   const auto check = [&](const auto& step, const token_batch<S>& batch) {
     const auto out = step(batch, rewards);
@@ -210,4 +209,67 @@ TEST_CASE("A user's KL loss in double serves a batch of floats") {
   const auto ours = policy_gradient{k2_token_loss{0.5}, leave_one_out{}}(batch, rewards);
   CHECK(own.loss == near(ours.loss, 1e-5));
   CHECK((own.gradient - ours.gradient).abs().maxCoeff() < 1e-6f);
+}
+
+// torch.finfo.min, which trainers write for padding and for forbidden tokens: as wrong as -inf at an unmasked token, and
+// as harmless at a masked one.
+TEMPLATE_TEST_CASE("The lowest number is an error at an unmasked token, by its name and place", "", float, double) {
+  using S = TestType;
+  const matrix<S> now = matrix<S>::Constant(2, 70, -1), rewards{{1, 0}};
+  matrix<S> lowest = now, mask = matrix<S>::Ones(2, 70);
+  lowest(1, 66) = std::numeric_limits<S>::lowest();
+  const auto check = [&](const char* name, const auto& step, token_batch<S> batch) {
+    const auto error = error_of([&] { step(batch, rewards); });
+    CHECK(error.starts_with(std::string("policy_gradient: expected no finfo.min or other huge number in ") + name +
+                            ", got -"));
+    CHECK(error.ends_with(" at row 1, column 66"));
+    mask(1, 66) = 0;
+    batch.mask = mask;
+    const auto out = step(batch, rewards);
+    CHECK(std::isfinite(out.loss));
+    CHECK(out.gradient.isFinite().all());
+    CHECK(out.gradient(1, 66) == 0);
+    CHECK((out.gradient.col(65) != 0).all());
+    mask(1, 66) = 1;
+  };
+  const policy_gradient clip{k3_token_loss{.beta = 0.1}, leave_one_out{}, ppo_clip{}, token_mean{}};
+  const policy_gradient in_reward{k1_in_reward{.beta = 0.1}, group_standardized{}, ppo_clip{}};
+  check("log_probabilities", clip, {.log_probabilities = lowest, .reference_log_probabilities = now});
+  check("reference_log_probabilities", clip, {.log_probabilities = now, .reference_log_probabilities = lowest});
+  check("reference_log_probabilities", in_reward, {.log_probabilities = now, .reference_log_probabilities = lowest});
+  check("old_log_probabilities", clip,
+        {.log_probabilities = now, .reference_log_probabilities = now, .old_log_probabilities = lowest});
+  check("sampler_log_probabilities", clip,
+        {.log_probabilities = now, .reference_log_probabilities = now, .sampler_log_probabilities = lowest});
+}
+
+TEST_CASE("Huge numbers that cancel in a sum do not pass as a finite loss") {
+  matrix<float> now = matrix<float>::Constant(1, 64, -1), reference = now;
+  now(0, 3) = -std::numeric_limits<float>::max(), reference(0, 5) = -std::numeric_limits<float>::max();
+  const matrix<float> rewards{{1}};
+  const policy_gradient step{k3_token_loss{.beta = 0.1}, no_baseline{}};
+  CHECK(error_of([&] {
+          step(token_batch<float>{.log_probabilities = now, .reference_log_probabilities = reference}, rewards);
+        }).starts_with("policy_gradient: expected a finite "));
+}
+
+TEST_CASE("Probabilities in place of their logarithms are an error") {
+  const matrix<double> probabilities{{0.4, 0.9, 1}, {0.02, 0.7, 0.5}}, rewards{{1, 0}};
+  const policy_gradient step{no_kl{}, leave_one_out{}};
+  CHECK(error_of([&] { step(token_batch<double>{.log_probabilities = probabilities}, rewards); }) ==
+        "policy_gradient: expected log-probabilities, which are at most 0, got positive numbers only, as probabilities "
+        "are");
+  const matrix<double> rounded{{1e-7, -0.1, 0}, {2e-7, -0.3, -0.2}};  // log 1 with a rounding error
+  CHECK(error_of([&] { step(token_batch<double>{.log_probabilities = rounded}, rewards); }) == "no error");
+  const matrix<double> mask{{0, 1, 1}, {1, 1, 1}}, first_masked{{5, -0.1, -0.2}, {0.5, -0.3, -0.1}};
+  CHECK(error_of([&] { step(token_batch<double>{.log_probabilities = first_masked, .mask = mask}, rewards); }) ==
+        "no error");
+}
+
+TEST_CASE("A view needs a pointer and sizes") {
+  CHECK(error_of([] { matrix_view<float>(nullptr, 2, 3, 3); }) ==
+        "matrix_view: expected a pointer to numbers, got null for 2 x 3");
+  CHECK(error_of([] { matrix_view<float>(nullptr, -1, 3, 3); }) ==
+        "matrix_view: expected sizes of at least 0, got -1 x 3");
+  CHECK(matrix_view<float>(nullptr, 0, 3, 3).given());
 }

@@ -28,7 +28,7 @@ struct parts {
   std::function<term(double log_p, double log_ratio, double advantage)> surrogate;
   std::function<term(double delta)> kl;
   std::function<double(double length, const batch_size&)> weight;
-  std::function<array<double>(const array<double>& group, double batch_mean)> estimate;
+  std::function<array<double>(const array<double>& group, const array<double>& all)> estimate;
   bool linear = false;
   Index smallest_group = 1;
 };
@@ -69,24 +69,31 @@ inline double weight(const token_mean&, double, const batch_size& n) {
   return 1 / n.tokens;
 }
 
-inline array<double> estimate(const no_baseline&, const array<double>& r, double) {
+/// The scored rewards of the batch, less their KL if the estimator is linear.
+using all_rewards = array<double>;
+
+inline array<double> estimate(const no_baseline&, const array<double>& r, const all_rewards&) {
   return r;
 }
-inline array<double> estimate(const batch_mean&, const array<double>& r, double mean) {
-  return r - mean;
+inline array<double> estimate(const batch_mean&, const array<double>& r, const all_rewards& all) {
+  return r - all.mean();
 }
-inline array<double> estimate(const group_mean&, const array<double>& r, double) {
+inline array<double> estimate(const batch_standardized& e, const array<double>& r, const all_rewards& all) {
+  const double variance = (all - all.mean()).square().sum() / (static_cast<double>(all.size()) - 1);
+  return (r - r.mean()) / (std::sqrt(variance) + e.epsilon);
+}
+inline array<double> estimate(const group_mean&, const array<double>& r, const all_rewards&) {
   return r - r.mean();
 }
-inline array<double> estimate(const leave_one_out&, const array<double>& r, double) {
+inline array<double> estimate(const leave_one_out&, const array<double>& r, const all_rewards&) {
   return r - (r.sum() - r) / (static_cast<double>(r.size()) - 1);
 }
-inline array<double> estimate(const group_standardized& e, const array<double>& r, double) {
+inline array<double> estimate(const group_standardized& e, const array<double>& r, const all_rewards&) {
   return (r - r.mean()) / (std::sqrt((r - r.mean()).square().sum() / (static_cast<double>(r.size()) - 1)) + e.epsilon);
 }
 /// M/C(M, n) times the sum over the sets of n responses with i of max over the set − max over the rest (0 if that is
 /// empty).
-inline array<double> estimate(const max_at_n& e, const array<double>& r, double) {
+inline array<double> estimate(const max_at_n& e, const array<double>& r, const all_rewards&) {
   const auto M = static_cast<unsigned>(r.size());
   array<double> sum = array<double>::Zero(r.size());
   double sets = 0;
@@ -112,7 +119,7 @@ parts parts_of(const KL& kl, const Estimator& e, const Surrogate& f, const Aggre
   p.surrogate = formula(f);
   p.kl = std::same_as<KL, k2_loss> || std::same_as<KL, k2_token_loss> ? k2 : k3;
   p.weight = [a](double length, const batch_size& n) { return plain::weight(a, length, n); };
-  p.estimate = [e](const array<double>& r, double mean) { return plain::estimate(e, r, mean); };
+  p.estimate = [e](const array<double>& r, const array<double>& all) { return plain::estimate(e, r, all); };
   p.linear = std::same_as<Estimator, no_baseline> || std::same_as<Estimator, batch_mean> ||
              std::same_as<Estimator, group_mean> || std::same_as<Estimator, leave_one_out>;
   if constexpr (requires { e.smallest_group(); }) p.smallest_group = e.smallest_group();
@@ -158,17 +165,17 @@ inline array<double> advantages(const parts& p, const std::vector<response>& res
   for (Index i = 0; in_reward && i < rewards.size(); ++i)
     penalty[i] = p.beta * responses[static_cast<std::size_t>(i)].whole.to_reference;
   if (p.linear) values -= penalty;
-  double sum = 0, scored = 0;
+  std::vector<Index> scored;
   std::map<int, std::vector<Index>> groups;
   for (Index i = 0; i < rewards.size(); ++i) {
     if (std::isnan(rewards[i])) continue;
-    sum += values[i], scored += 1;
+    scored.push_back(i);
     groups[prompt[static_cast<std::size_t>(i)]].push_back(i);
   }
   array<double> result = array<double>::Zero(rewards.size());
   for (const auto& [index, members] : groups) {
     if (std::ssize(members) < p.smallest_group) continue;
-    const array<double> of_group = p.estimate(values(members), sum / scored);
+    const array<double> of_group = p.estimate(values(members), values(scored));
     for (std::size_t k = 0; k < members.size(); ++k)
       result[members[k]] = of_group[static_cast<Index>(k)] - (p.linear ? 0 : penalty[members[k]]);
   }
@@ -194,12 +201,19 @@ inline result step(const parts& p, const token_batch<double>& b, const std::vect
     ++group_size[prompt[static_cast<std::size_t>(i)]];
   }
   const array<double> A = advantages(p, responses, prompt, rewards);
-  const auto importance = [&](const unit& u) {
-    return b.sampler_log_probabilities.given() ? std::min(std::exp(u.to_sampler), b.sampler_weight_cap) : 1;
+  const auto importance = [&](const unit& of) {
+    if (!b.sampler_log_probabilities.given()) return 1.0;
+    const double w = std::exp(of.to_sampler), floor = b.sampler_weight_floor, cap = b.sampler_weight_cap;
+    const bool masks =
+        b.sampler_weights == sampler_mode::token_mask || b.sampler_weights == sampler_mode::sequence_mask;
+    if (masks) return w < floor || w > cap ? 0.0 : w;
+    return std::clamp(w, floor, cap);
   };
-  const auto kl_loss = [&](const unit& u) {
+  const bool one_weight =
+      b.sampler_weights == sampler_mode::sequence_truncate || b.sampler_weights == sampler_mode::sequence_mask;
+  const auto kl_loss = [&](const unit& u, double correction) {
     const term k = p.kl(u.to_reference);
-    const double w = p.beta * std::exp(u.to_old) * importance(u);
+    const double w = p.beta * std::exp(u.to_old) * correction;
     return term{w * k.loss, w * k.slope};
   };
   const bool geometric = p.ratio == ratio_of::sequence_geometric_mean;
@@ -216,7 +230,7 @@ inline result step(const parts& p, const token_batch<double>& b, const std::vect
       whole.loss += importance(r.whole) * s.loss, whole.slope += importance(r.whole) * s.slope * share;
     }
     if (p.place == kl_place::sequence_loss) {
-      const term k = kl_loss(r.whole);
+      const term k = kl_loss(r.whole, importance(r.whole));
       whole.loss += k.loss, whole.slope += k.slope;
     }
     const double w = p.weight(length, size);
@@ -225,14 +239,15 @@ inline result step(const parts& p, const token_batch<double>& b, const std::vect
     const bool compared = group_size[prompt[static_cast<std::size_t>(i)]] >= p.smallest_group;
     for (std::size_t t = 0; t < r.tokens.size(); ++t) {
       const unit& u = r.tokens[t];
+      const double correction = importance(one_weight ? r.whole : u);
       term token;
       if (!by_response) {
         const double credit = p.place == kl_place::reward_to_go && compared ? A[i] + p.beta * before : A[i];
         const term s = p.surrogate(u.log_p, u.to_old, credit);
-        token.loss += importance(u) * s.loss, token.slope += importance(u) * s.slope;
+        token.loss += correction * s.loss, token.slope += correction * s.slope;
       }
       if (p.place == kl_place::token_loss) {
-        const term k = kl_loss(u);
+        const term k = kl_loss(u, correction);
         token.loss += k.loss, token.slope += k.slope;
       }
       before += u.to_reference;

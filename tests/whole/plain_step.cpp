@@ -73,4 +73,35 @@ TEMPLATE_TEST_CASE("The fast step equals the plain one for every KL term and adv
   with(leave_one_out{});
   with(group_standardized{});
   with(max_at_n{2});
+  with(batch_standardized{});
+}
+
+TEST_CASE("The fast step equals the plain one for every way to weight by the sampler") {
+  const auto with = [](const auto& kl, const auto& f, const auto& mean) {
+    const auto parts = plain::parts_of(kl, leave_one_out{}, f, mean);
+    for (const auto mode : {sampler_mode::token_truncate, sampler_mode::token_mask, sampler_mode::sequence_truncate,
+                            sampler_mode::sequence_mask})
+      for (const double width : {1.1, 3.0}) {  // of tokens, of responses
+        CAPTURE(static_cast<int>(mode), width);
+        const flat_batch b(3);
+        const token_batch<double> batch{.log_probabilities = b.now,
+                                        .reference_log_probabilities = b.reference,
+                                        .mask = b.mask,
+                                        .old_log_probabilities = b.old,
+                                        .sampler_log_probabilities = b.sampler,
+                                        .sampler_weight_cap = width,
+                                        .sampler_weight_floor = width > 2 ? 1 / width : 0,
+                                        .sampler_weights = mode};
+        const policy_gradient step{kl, leave_one_out{}, f, mean, unscored::propagate};
+        const auto expected = plain::step(parts, batch, b.prompt, b.rewards);
+        const auto out = step(batch, b.prompt, b.rewards);
+        CHECK(expected.gradient.matrix().norm() > 1e-4);
+        CHECK(out.loss == near(expected.loss, 1e-12 * (1 + std::abs(expected.loss))));
+        CHECK((out.gradient - expected.gradient).matrix().norm() < 1e-12 * expected.gradient.matrix().norm());
+      }
+  };
+  with(no_kl{}, ppo_clip{}, token_mean{});
+  with(k3_token_loss{.beta = 0.3}, cispo{}, sequence_mean_of_token_means{});
+  with(k2_loss{.beta = 0.3}, ppo_clip{}, sequence_mean_of_token_sums{});
+  with(k3_token_loss{.beta = 0.3}, sequence_clip{}, sequence_mean_of_token_sums{});
 }

@@ -70,9 +70,9 @@ class npy_array {
   /// The number of values.
   Eigen::Index size() const { return content_.shape.rows; }
   /// The first value.
-  const T* data() const { return content_.data.get(); }
+  const T* data() const INFALIGN_LIFETIMEBOUND { return content_.data.get(); }
   /// All values, as an Eigen column.
-  Eigen::Map<const Eigen::Array<T, Eigen::Dynamic, 1>> view() const { return {data(), size()}; }
+  Eigen::Map<const Eigen::Array<T, Eigen::Dynamic, 1>> view() const INFALIGN_LIFETIMEBOUND { return {data(), size()}; }
 
  private:
   detail::npy_content<T> content_;
@@ -112,8 +112,9 @@ class npy_table {
   /// The number of rows in all files.
   Eigen::Index rows() const { return rows_; }
 
-  /// The rewards of prompt p, 0 ≤ p < rows(), which is not checked.
-  Eigen::Map<const array<S>> row(Eigen::Index p) const {
+  /// The rewards of prompt p, 0 ≤ p < rows(), which is checked in debug builds only.
+  Eigen::Map<const array<S>> row(Eigen::Index p) const INFALIGN_LIFETIMEBOUND {
+    eigen_assert(p >= 0 && p < rows());
     // The last part whose first row is at most p. (A part without rows has the same first row as the next part.)
     const auto after = std::upper_bound(parts_.begin() + 1, parts_.end(), p,
                                         [](Eigen::Index row, const part& one) { return row < one.first; });
@@ -134,7 +135,8 @@ class npy_table {
 /// a column, else two-dimensional. Row-major values are not copied as a whole.
 ///
 /// The file is written under another name, synced to the disk and renamed, so that a crash never leaves half a file. An
-/// existing file is replaced; its mappings do not change.
+/// existing file is replaced; its mappings do not change. If the process is killed meanwhile, a file FILE.tmpPID.N is
+/// left, which nothing reads: remove it.
 ///
 /// Errors: if it throws, the temporary file is removed and an existing file is unchanged. (Only if the last step fails,
 /// the sync of the folder, the new file is in place.)

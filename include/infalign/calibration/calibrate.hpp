@@ -42,12 +42,15 @@ void calibrate_rows(const T& reference, const rows_view<S>& rewards, const Promp
 ///
 /// Shapes: result has the shape of the rewards, P × M or B; its rows are contiguous. It may be the rewards' own buffer.
 /// Cost: no allocation.
-/// Errors: as `calibrate`; if it throws, the buffer's contents are unspecified.
+/// Errors: as `calibrate`, and if the result shares memory with the reference, or with the rewards in other places; if it
+/// throws, the buffer's contents are unspecified.
 template <class Result, reference_rewards T, class... Batch>
 requires detail::result_buffer<Result> && detail::batch_arguments<Batch...>
 void calibrate_into(Result&& result, const T& reference, const Batch&... batch) {
+  decltype(auto) table = detail::rows_of(reference);  // an expression is evaluated before the result is written to
+  detail::check_apart_from_reference("calibrate_into", result, table);
   detail::replaced_into(
-      "calibrate", "calibrate_into", result, [&](const auto&... call) { detail::calibrate_rows(reference, call...); },
+      "calibrate", "calibrate_into", result, [&](const auto&... call) { detail::calibrate_rows(table, call...); },
       batch...);
 }
 

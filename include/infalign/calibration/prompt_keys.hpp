@@ -86,7 +86,7 @@ class prompt_keys {
   }
 
   /// The key of index i. The returned reference is valid as long as this object exists. Errors: if there is none.
-  const std::string& key(Eigen::Index i) const {
+  const std::string& key(Eigen::Index i) const INFALIGN_LIFETIMEBOUND {
     if (i < 0 || i >= size()) detail::fail("prompt_keys", detail::concat("an index below ", size()), detail::concat(i));
     return keys_[static_cast<std::size_t>(i)];
   }

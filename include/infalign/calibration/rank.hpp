@@ -4,6 +4,7 @@
 
 #include <infalign/core.hpp>
 #include <infalign/detail/row_counts.hpp>
+#include <infalign/detail/unit_interval.hpp>
 #include <infalign/procedure.hpp>
 
 #include <concepts>
@@ -19,13 +20,13 @@
 namespace INFALIGN_NAMESPACE {
 
 /// A rank functor: a function of (below, tied, count) with below + tied ≤ count and count ≥ 1, non-decreasing in
-/// `below` and in `tied`.
+/// `below` and in `tied`. It returns a float or a double: a quotient of integers would be 0.
 ///
 /// The arguments are integers, of the type `Eigen::Index` or narrower: a generic functor converts before it multiplies.
 /// It may have a member `check()`, which throws if its parameters are wrong. The library calls it once for each use.
 template <class R>
 concept rank_functor = requires(const R& rank, Eigen::Index n) {
-  { rank(n, n, n) } -> std::convertible_to<double>;
+  { rank(n, n, n) } -> std::floating_point;
 };
 
 /// The chance to beat one reference response, where a tie counts one half. The default.
@@ -123,7 +124,19 @@ template <real_scalar S, class Rank>
     ranks[j] = static_cast<S>(rank(c.below[j], c.at_most[j] - c.below[j] - itself, count));
 }
 
+/// Throws at the first of n ranks that is not finite.
+template <real_scalar S, int N>
+[[gnu::noinline]] void check_ranks(const lane_counts<S, N>& c, int n, int itself, Eigen::Index count, const S* rewards,
+                                   const S* ranks) {
+  for (int j = 0; j < n; ++j)
+    if (!is_finite(ranks[j]) && !is_nan(rewards[j]))
+      fail("calibrate", "a finite number from the rank functor",
+           concat(ranks[j], " for below ", c[j].below, ", tied ", c[j].tied - itself, ", count ", count));
+}
+
 /// Writes the ranks of n rewards that were counted together. NaN stays NaN.
+///
+/// Errors: if the functor returns NaN or infinity.
 template <real_scalar S, class Rank, int N>
 void write_ranks(const Rank& rank, const lane_counts<S, N>& c, int n, int itself, Eigen::Index count, const S* rewards,
                  S* result) {
@@ -132,6 +145,9 @@ void write_ranks(const Rank& rank, const lane_counts<S, N>& c, int n, int itself
     rank_lanes(rank, c, n, itself, count, ranks);
   else
     rank_each(rank, c, n, itself, count, ranks);
+  bits_of<S> wrong = 0;
+  for (int j = 0; j < n; ++j) wrong |= not_finite(ranks[j]);
+  if (highest_bit<S>(wrong)) check_ranks(c, n, itself, count, rewards, ranks);
   for (int j = 0; j < n; ++j) result[j] = is_nan(rewards[j]) ? rewards[j] : ranks[j];
 }
 

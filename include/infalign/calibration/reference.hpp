@@ -61,8 +61,9 @@ class ragged {
   /// The number of rows, P.
   Eigen::Index rows() const { return static_cast<Eigen::Index>(offsets_.size()) - 1; }
 
-  /// The rewards of prompt p, 0 ≤ p < P, which is not checked.
-  Eigen::Map<const array<Scalar>> row(Eigen::Index p) const {
+  /// The rewards of prompt p, 0 ≤ p < P, which is checked in debug builds only.
+  Eigen::Map<const array<Scalar>> row(Eigen::Index p) const INFALIGN_LIFETIMEBOUND {
+    eigen_assert(p >= 0 && p < rows());
     return {values_.data() + offset(p), offset(p + 1) - offset(p)};
   }
 

@@ -160,13 +160,13 @@ struct unbiased_exponential {
 ///     calibration shape{reference, tabulated_rank{unbiased_power{7}, reference.cols()}};
 ///
 /// Cost: memory for (K + 1)(K + 2)/2 doubles: 65 KiB at K = 128, 64 MiB at 4,096.
-/// Errors: if K < 1, and the functor's own.
+/// Errors: if K < 1, if K > 32,768 (4 GiB), and the functor's own.
 template <rank_functor Rank>
 class tabulated_rank {
  public:
   /// count: the K of the table.
   tabulated_rank(Rank rank, Eigen::Index count) : rank_(detail::checked(std::move(rank))), count_(count) {
-    if (count < 1) detail::fail("tabulated_rank", "a count of at least 1", detail::concat(count));
+    if (count < 1 || count > 32'768) detail::fail("tabulated_rank", "a count from 1 to 32768", detail::concat(count));
     static_cast<void>(rank_(0, 0, count));  // throws if the functor needs more reference rewards
     value_.resize((count + 1) * (count + 2) / 2);
     for (Eigen::Index tied = 0; tied <= count; ++tied)

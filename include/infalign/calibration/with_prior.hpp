@@ -119,11 +119,12 @@ template <class Result, reference_rewards T, reward_prior Prior, class... Batch>
 requires detail::result_buffer<Result> && detail::batch_arguments<Batch...>
 void calibrate_into(Result&& result, const T& reference, const Prior& prior, const Batch&... batch) {
   decltype(auto) table = detail::rows_of(reference);
+  detail::check_apart_from_reference("calibrate_into", result, table);
   detail::replaced_into(
       "calibrate", "calibrate_into", result,
       [&](const auto&... call) {
         detail::calibrate_rows_with_prior(
-            reference, prior, [&](Eigen::Index p) { return prior.fit(table.row(p)); }, call...);
+            table, prior, [&](Eigen::Index p) { return prior.fit(table.row(p)); }, call...);
       },
       batch...);
 }
@@ -208,6 +209,7 @@ class calibration<T, Prior> {
   template <class Result, class... Batch>
   requires detail::batch_arguments<Batch...>
   void into(Result&& result, const Batch&... batch) const {
+    detail::check_apart_from_reference("calibrate_into", result, detail::rows_of(reference_));
     detail::replaced_into(
         "calibrate", "calibrate_into", result, [&](const auto&... call) { rank(call...); }, batch...);
   }

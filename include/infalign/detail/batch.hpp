@@ -3,6 +3,7 @@
 #pragma once
 
 #include <infalign/detail/eigen.hpp>
+#include <infalign/detail/overlap.hpp>
 #include <infalign/detail/parallel.hpp>
 
 #include <algorithm>
@@ -159,6 +160,11 @@ auto rows_of_result(const char* function, E& result, const flat_prompts<Prompts>
   return rows_view<typename E::Scalar>{result.data(), 1, result.size(), result.size()};
 }
 
+template <class S>
+memory memory_of(const rows_view<S>& rows) {
+  return {rows.data, rows.rows, rows.columns, rows.stride, 1};
+}
+
 /// Contiguous memory for the numbers of a batch.
 template <class S, class Prompts>
 rows_view<S> packed_rows(S* data, const Prompts& prompts) {
@@ -215,6 +221,7 @@ void replaced_into(const char* function, const char* into, Result& result, const
       function,
       [&](const auto& batch_prompts, const auto& batch_rewards, const auto&... options) {
         const auto batch_rows = rows_of_result(into, result, batch_prompts);
+        check_same_place(into, memory_of(batch_rows), memory_of(batch_rewards), "the rewards");
         copy_rewards(batch_rewards, batch_rows);
         f(batch_rows, batch_prompts, options...);
       },

@@ -44,6 +44,15 @@
                                      INFALIGN_ABI_ERRORS)
 #endif
 
+// A member that returns a view of its object. Clang then warns if the object is a temporary.
+#if !defined(INFALIGN_LIFETIMEBOUND)
+#if defined(__clang__)
+#define INFALIGN_LIFETIMEBOUND [[clang::lifetimebound]]
+#else
+#define INFALIGN_LIFETIMEBOUND
+#endif
+#endif
+
 // Macros of other people's headers with names that are used here: <complex.h>, windows.h, Apple's AssertMacros.h.
 #pragma push_macro("I")
 #pragma push_macro("check")

@@ -15,6 +15,28 @@
 /// equal.
 namespace INFALIGN_NAMESPACE::detail {
 
+/// The memory of a table whose rows follow each other in one buffer. That of other tables is not known.
+template <class Table>
+memory memory_of_rows(const Table& table) {
+  if (table.rows() == 0) return {};
+  const auto first = table.row(0), last = table.row(table.rows() - 1);
+  return {first.data(), 1, last.data() + last.size() - first.data(), 0, 1};
+}
+template <real_scalar S>
+memory memory_of(const dense_rows<S>& table) {
+  return memory_of_rows(table);
+}
+template <vector_expression Values, prompt_index Offsets>
+memory memory_of(const ragged<Values, Offsets>& table) {
+  return memory_of_rows(table);
+}
+
+/// Throws if a result is in the memory of the reference rewards.
+template <class Result, reference_table Table>
+void check_apart_from_reference(const char* function, const Result& result, const Table& table) {
+  check_apart(function, memory_of(result), memory_of(table), "the reference rewards");
+}
+
 /// How many runs, or responses of a flat batch, the prefetch is ahead of the counting. More means more loads in flight.
 inline constexpr Eigen::Index prefetch_distance = 16;
 

@@ -145,6 +145,7 @@ void replace_into(const char* function, Result& result, const F& f, Args&&... ar
         function,
         [&](const auto& batch_prompts, const auto& batch_rewards, const auto&... options) {
           const auto batch_rows = rows_of_result(function, result, batch_prompts);
+          check_same_place(function, memory_of(batch_rows), memory_of(batch_rewards), "the rewards");
           scratch<typename Result::Scalar> values(space, batch_rows.packed() ? 0 : batch_rows.size());
           const auto packed = batch_rows.packed() ? batch_rows : packed_rows(values.data(), batch_prompts);
           copy_rewards(batch_rewards, packed);

@@ -2,6 +2,7 @@
 // Copyright (c) 2026 the infalign authors
 #pragma once
 
+#include <infalign/detail/overlap.hpp>
 #include <infalign/step/token_batch.hpp>
 
 #include <algorithm>
@@ -167,11 +168,11 @@ class token_reader {
 
   void read_values(Eigen::Index i, token_block<S>& b) const {
     using view = Eigen::Map<const values>;
-    bool finite = true;  // a sum or difference with a number that is not finite is not finite
+    bool finite = true;  // a sum or difference with a number that is not finite, or huge, is mostly so too
     const auto difference = [&](const view& x, const view& y, values& result, double& total) {
       result = x - y;
       const S sum = result.sum();
-      finite = finite && is_finite(sum);
+      finite = finite && is_small(sum);
       total = static_cast<double>(sum);
     };
     const auto now = unmasked(batch_.log_probabilities, i, b, b.buffers[0]);
@@ -183,18 +184,23 @@ class token_reader {
       difference(now, unmasked(batch_.reference_log_probabilities, i, b, b.buffers[2]), b.to_reference,
                  b.sum_to_reference);
     else if (!off_policy)
-      finite = is_finite(now.sum());
+      finite = is_small(now.sum());
     if (batch_.sampler_log_probabilities.given())
       difference(old, unmasked(batch_.sampler_log_probabilities, i, b, b.buffers[3]), b.to_sampler, b.sum_to_sampler);
     if (!finite) check_finite(i, b);
   }
 
-  /// Throws at the first unmasked log-probability that is not finite. There may be none.
+  /// True if x is finite and at least a factor of 10⁹ below overflow.
+  static bool is_small(S x) { return is_finite(x * S{1e9f}); }
+
+  /// Throws at the first unmasked log-probability that is not finite, or huge. There may be none.
   void check_finite(Eigen::Index i, const token_block<S>& b) const {
     const auto check = [&](const char* what, const matrix_view<S>& view, Eigen::Index j) {
       if (!view.given()) return;
       const S x = view.row(i)[b.first + j];
-      if (!is_finite(x)) fail(function_, concat("finite ", what), concat(x, position(i, b.first + j)));
+      if (!is_small(x))
+        fail(function_, concat(is_finite(x) ? "no finfo.min or other huge number in " : "finite ", what),
+             concat(x, position(i, b.first + j)));
     };
     for (Eigen::Index j = 0; j < b.size; ++j) {
       if (b.mask[j] == 0) continue;
@@ -208,6 +214,39 @@ class token_reader {
   const char* function_;
   const token_batch<S, Mask>& batch_;
 };
+
+/// Throws if a gradient of B × T is in the memory of a view of the batch, unless each number is in the place of its own.
+template <real_scalar S, class Mask>
+void check_result(const char* function, const matrix<S>& gradient, const token_batch<S, Mask>& batch) {
+  const auto check_view = [&](const auto& view) {
+    if (view.given() && view.rows() > 0)
+      check_same_place(function, memory_of(gradient),
+                       {view.row(0), view.rows(), view.cols(), view.row(view.rows() > 1 ? 1 : 0) - view.row(0), 1},
+                       "the batch");
+  };
+  check_view(batch.log_probabilities);
+  check_view(batch.reference_log_probabilities);
+  check_view(batch.mask);
+  check_view(batch.old_log_probabilities);
+  check_view(batch.sampler_log_probabilities);
+}
+
+/// Throws if the first unmasked log-probability of every response is above 0: these are probabilities.
+template <real_scalar S, class Mask>
+void check_logarithms(const char* function, const token_batch<S, Mask>& batch) {
+  const auto B = batch.log_probabilities.rows(), T = batch.log_probabilities.cols();
+  S largest = 0;
+  for (Eigen::Index i = 0; i < B; ++i) {
+    Eigen::Index t = 0;
+    while (t < T && batch.mask.given() && batch.mask.row(i)[t] == Mask(0)) ++t;
+    if (t == T) continue;
+    const S first = batch.log_probabilities.row(i)[t];
+    if (is_nan(first) || !(first > 0)) return;
+    largest = std::max(largest, first);
+  }
+  if (largest > S{0.01f})
+    fail(function, "log-probabilities, which are at most 0", "positive numbers only, as probabilities are");
+}
 
 /// Throws unless the views of a batch fit each other and the number of responses.
 template <real_scalar S, class Mask>
@@ -226,6 +265,9 @@ void check_batch(const char* function, const token_batch<S, Mask>& batch, const 
   check_shape("old_log_probabilities", batch.old_log_probabilities);
   check_shape("sampler_log_probabilities", batch.sampler_log_probabilities);
   check_positive(function, "a sampler_weight_cap", batch.sampler_weight_cap);
+  const double floor = batch.sampler_weight_floor;
+  if (!is_finite(floor) || floor < 0 || floor > batch.sampler_weight_cap)
+    fail(function, "a sampler_weight_floor from 0 to the cap", concat(floor));
 }
 
 }  // namespace INFALIGN_NAMESPACE::detail

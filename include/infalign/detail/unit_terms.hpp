@@ -23,8 +23,16 @@ struct no_term {};
 /// How the terms of a batch are weighted.
 struct term_weights {
   bool off_policy, sampled;
-  double cap;  ///< of π_old/π_sampler
+  double floor, cap;  ///< of π_old/π_sampler
+  bool masks;         ///< ratios outside [floor, cap] have weight 0
 };
+
+/// The weight of a ratio π_old/π_sampler.
+template <real_scalar S>
+[[gnu::always_inline]] inline S sampler_weight(S ratio, S floor, S cap, S masks) {
+  const clipped_ratio<S> weight(ratio, floor, cap);
+  return weight.value * (1 - masks * (1 - weight.inside));
+}
 
 /// The terms of N units: the derivative of each, and sums over the unmasked ones.
 template <real_scalar S, int N>
@@ -62,7 +70,7 @@ class unit_terms {
       values importance;
       z[2] = exponent_of<values>(units_.to_sampler);
       z[3] = clamped_exponent<values>(z[2]);
-      sampler_weights(z[2].data(), z[3].data(), static_cast<S>(weights.cap), importance.data());
+      sampler_weights(z[2].data(), z[3].data(), weights, importance.data());
       losses *= importance;
       slopes *= importance;
     }
@@ -157,9 +165,12 @@ class unit_terms {
     }
   }
 
-  /// min(π_old/π_sampler, cap)
-  static void sampler_weights(const S* __restrict z, const S* __restrict clamped, S cap, S* __restrict importance) {
-    for (int j = 0; j < N; ++j) importance[j] = std::min(probability_ratio<S>(0, z[j], clamped[j]).value, cap);
+  static void sampler_weights(const S* __restrict z, const S* __restrict clamped, const term_weights& weights,
+                              S* __restrict importance) {
+    const S floor = static_cast<S>(weights.floor), cap = static_cast<S>(weights.cap),
+            masks = weights.masks ? S{1} : S{0};
+    for (int j = 0; j < N; ++j)
+      importance[j] = sampler_weight(probability_ratio<S>(0, z[j], clamped[j]).value, floor, cap, masks);
   }
 
   const units<S, N>& units_;

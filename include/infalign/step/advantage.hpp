@@ -22,12 +22,21 @@
 /// not finite.
 namespace INFALIGN_NAMESPACE {
 
+/// The mean and the sample standard deviation (n − 1) of all scored rewards of a batch. Converts to the mean.
+struct reward_moments {
+  double mean;                ///< 0 without scored rewards
+  double standard_deviation;  ///< 0 for fewer than two
+
+  /// The mean.
+  operator double() const { return mean; }
+};
+
 namespace detail {
 
 using float_group = Eigen::Map<const array<float>>;
 using double_group = Eigen::Map<const array<double>>;
 
-/// The three forms of an advantage estimator.
+/// The forms of an advantage estimator.
 template <class E, class Group>
 concept estimates_group = requires(const E& e, Group group) {
   requires vector_expression<std::remove_cvref_t<decltype(e(group))>>;
@@ -37,12 +46,22 @@ concept estimates_with_mean = requires(const E& e, Group group) {
   requires vector_expression<std::remove_cvref_t<decltype(e(group, 0.0))>>;
 };
 template <class E, class Group>
+concept estimates_with_moments = requires(const E& e, Group group, const reward_moments& of_batch) {
+  requires vector_expression<std::remove_cvref_t<decltype(e(group, of_batch))>>;
+};
+template <class E, class Group>
 concept estimates_in_place = requires(const E& e, Group group, Eigen::Map<array<typename Group::Scalar>> result,
                                       workspace* space) {
   e(group, result, space);
 };
 template <class E, class Group>
-concept estimates = estimates_group<E, Group> || estimates_with_mean<E, Group> || estimates_in_place<E, Group>;
+concept estimates = estimates_group<E, Group> || estimates_with_mean<E, Group> || estimates_with_moments<E, Group> ||
+    estimates_in_place<E, Group>;
+
+/// True if an estimator needs the standard deviation of the batch.
+template <class E>
+inline constexpr bool needs_moments =
+    !estimates_group<E, float_group> && !estimates_with_mean<E, float_group> && !estimates_in_place<E, float_group>;
 
 }  // namespace detail
 
@@ -50,7 +69,8 @@ concept estimates = estimates_group<E, Group> || estimates_with_mean<E, Group> |
 /// forms:
 ///
 /// - `e(rewards)`: returns the advantages as an Eigen vector. Any such lambda is one.
-/// - `e(rewards, mean)`: gets the mean of all scored rewards of the batch too.
+/// - `e(rewards, mean)`: gets the mean of all scored rewards of the batch too, a double.
+/// - `e(rewards, moments)`: gets the `reward_moments` of the batch.
 /// - `e(rewards, result, space)`: writes to `result`; memory comes from the workspace `*space` if that is not null.
 ///
 /// Optional members:
@@ -195,12 +215,41 @@ struct group_standardized {
   }
 };
 
+/// The distance from the mean of the group in standard deviations of the whole batch. Unlike `group_standardized`, it
+/// keeps the weight of each group: the objective is the mean reward over one constant.
+///
+///     A_i = (R_i − mean of the group) / (s + epsilon),   s the sample standard deviation (n − 1) of the batch
+///
+/// For a shard, the step computes s over all shards.
+///
+/// Errors: if epsilon is below 0 or not finite.
+/// Source: REINFORCE++ with a group baseline, arXiv:2501.03262; TRL's `scale_rewards="batch"`.
+struct batch_standardized {
+  /// Added to the standard deviation, at least 0.
+  double epsilon = 1e-4;
+  /// 2.
+  static int smallest_group() { return 2; }
+
+  /// Checks epsilon.
+  void check() const {
+    if (!detail::is_finite(epsilon) || epsilon < 0)
+      detail::fail("batch_standardized", "epsilon finite and at least 0", detail::concat(epsilon));
+  }
+
+  /// The advantages of one group.
+  template <vector_expression R>
+  detail::affine_of<R> operator()(const R& r, const reward_moments& of_batch) const {
+    const double scale = of_batch.standard_deviation > 0 ? 1 / (of_batch.standard_deviation + epsilon) : 0;
+    return detail::affine(r, scale, -scale * detail::differences(r).sum() / static_cast<double>(r.size()));
+  }
+};
+
 namespace detail {
 
-/// Replaces the rewards of a batch by their advantages, in place. `mean`: of all scored rewards.
+/// Replaces the rewards of a batch by their advantages, in place. `of_batch`: the moments of all scored rewards.
 template <real_scalar S, advantage_estimator E>
-void estimate_advantages(const char* function, S* values, const groups& g, const E& estimator, double mean,
-                         workspace* space) {
+void estimate_advantages(const char* function, S* values, const groups& g, const E& estimator,
+                         const reward_moments& of_batch, workspace* space) {
   const auto needed = smallest_group(estimator);
   if (g.columns() > 0 && g.columns() < needed)
     fail(function, concat("at least ", needed, " responses to each prompt for this estimator"),
@@ -220,8 +269,10 @@ void estimate_advantages(const char* function, S* values, const groups& g, const
     };
     if constexpr (estimates_in_place<E, Eigen::Map<const array<S>>>)
       estimator(group, out, space);
+    else if constexpr (needs_moments<E>)
+      assign(estimator(group, of_batch));
     else if constexpr (estimates_with_mean<E, Eigen::Map<const array<S>>>)
-      assign(estimator(group, mean));
+      assign(estimator(group, of_batch.mean));
     else
       assign(estimator(group));
   });
@@ -229,13 +280,27 @@ void estimate_advantages(const char* function, S* values, const groups& g, const
     if (!is_finite(values[i])) fail(function, "finite advantages", concat(values[i], g.position(i)));
 }
 
-/// The mean of the scored, in double.
+/// The mean of the scored, in double, and their number.
 template <real_scalar S>
-double scored_mean(const S* rewards, Eigen::Index size) {
+metric_mean scored_mean(const S* rewards, Eigen::Index size) {
   metric_mean mean;
   for (Eigen::Index i = 0; i < size; ++i)
     if (!is_nan(rewards[i])) mean.add(static_cast<double>(rewards[i]));
   return mean;
+}
+
+/// The sum of the squared differences of the scored from a mean.
+template <real_scalar S>
+double scored_squares(const S* rewards, Eigen::Index size, double mean) {
+  double sum = 0;
+  for (Eigen::Index i = 0; i < size; ++i)
+    if (!is_nan(rewards[i])) sum += (static_cast<double>(rewards[i]) - mean) * (static_cast<double>(rewards[i]) - mean);
+  return sum;
+}
+
+/// The sample standard deviation of n numbers with this sum of squared differences from their mean.
+inline double deviation(double squares, double n) {
+  return n > 1 ? std::sqrt(squares / (n - 1)) : 0;
 }
 
 /// Throws if a reward is infinite, or NaN unless that is propagated: training needs numbers.
@@ -253,8 +318,11 @@ void replace_by_advantages(const rows_view<S>& rewards, const Prompts& prompts, 
                            unscored on_unscored = unscored::error) {
   check_part(estimator);
   check_trainable<S>({"advantage", on_unscored}, prompts, rewards.data);
-  const double mean = scored_mean(rewards.data, prompts.size());
-  estimate_advantages("advantage", rewards.data, groups(prompts, space), estimator, mean, space);
+  const auto mean = scored_mean(rewards.data, prompts.size());
+  double squares = 0;
+  if constexpr (needs_moments<E>) squares = scored_squares(rewards.data, prompts.size(), mean);
+  estimate_advantages("advantage", rewards.data, groups(prompts, space), estimator,
+                      {mean, deviation(squares, mean.weight)}, space);
 }
 
 }  // namespace detail

@@ -38,6 +38,17 @@ struct to_go_credit {
   }
 };
 
+/// A reward or an advantage less the KL term of response i.
+template <real_scalar S, class Prompts>
+S less_kl(const char* function, const Prompts& prompts, Eigen::Index i, S value, double beta,
+          const response_sums& sums) {
+  const S result = static_cast<S>(static_cast<double>(value) - beta * sums.to_reference);
+  if (!is_finite(result))
+    fail(function, concat("a KL term that a ", name_of<S>, " can hold"),
+         concat(beta, " times ", sums.to_reference, prompts.position(i)));
+  return result;
+}
+
 /// What stage 2 finds out about a batch, besides its advantages.
 struct credit_summary {
   batch_size size;         ///< of all shards
@@ -77,8 +88,7 @@ credit_summary assign_credit(const caller& call, const KL& kl, const E& estimato
   for (Eigen::Index i = 0; i < B; ++i) {
     advantages[i] = rewards[i];
     if (is_nan(rewards[i])) continue;
-    if constexpr (kl_first)
-      advantages[i] = static_cast<S>(static_cast<double>(rewards[i]) - kl.beta * sums[i].to_reference);
+    if constexpr (kl_first) advantages[i] = less_kl(call.function, prompts, i, rewards[i], kl.beta, sums[i]);
     totals.sequences += 1;
     totals.tokens += sums[i].tokens;
     totals.reward.add(static_cast<double>(rewards[i]));
@@ -86,7 +96,14 @@ credit_summary assign_credit(const caller& call, const KL& kl, const E& estimato
   }
   if constexpr (!std::same_as<Reduce, whole_batch>)
     as_doubles(totals, [&](auto values) { reduce(values, reduce_op::sum); });
-  estimate_advantages(call.function, advantages, g, estimator, totals.less_kl, space);
+  double squares = 0;
+  if constexpr (needs_moments<E>) {
+    squares = scored_squares(advantages, B, totals.less_kl);
+    if constexpr (!std::same_as<Reduce, whole_batch>)
+      reduce(Eigen::Ref<array<double>>(Eigen::Map<array<double>>(&squares, 1)), reduce_op::sum);
+  }
+  estimate_advantages(call.function, advantages, g, estimator,
+                      {totals.less_kl, deviation(squares, totals.less_kl.weight)}, space);
 
   // A response of a group that is too small keeps advantage 0: no KL is subtracted.
   std::fill(compared, compared + B, S{1});
@@ -96,8 +113,7 @@ credit_summary assign_credit(const caller& call, const KL& kl, const E& estimato
     });
   for (Eigen::Index i = 0; i < B; ++i) {
     if constexpr (kl_last)
-      advantages[i] = static_cast<S>(static_cast<double>(advantages[i]) -
-                                     static_cast<double>(compared[i]) * kl.beta * sums[i].to_reference);
+      if (compared[i] > 0) advantages[i] = less_kl(call.function, prompts, i, advantages[i], kl.beta, sums[i]);
     if (is_nan(rewards[i])) advantages[i] = nan<S>;
   }
   return {
@@ -163,7 +179,12 @@ class policy_advantages {
         if (detail::is_nan(advantages[i])) continue;
         auto of_blocks = credit.of_blocks(i);
         reader.for_each_block(i, [&](const auto& block) {
-          of_tokens.row(i).segment(block.first, block.size) = (of_blocks(block) * block.mask).head(block.size);
+          auto credited = of_tokens.row(i).segment(block.first, block.size);
+          credited = (of_blocks(block) * block.mask).head(block.size);
+          for (Eigen::Index j = 0; j < block.size; ++j)
+            if (!detail::is_finite(credited[j]))
+              detail::fail("policy_advantages", "finite advantages",
+                           detail::concat(credited[j], detail::position(i, block.first + j)));
         });
       }
       return of_tokens;

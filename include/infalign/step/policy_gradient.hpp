@@ -39,8 +39,8 @@ namespace INFALIGN_NAMESPACE {
 /// Shapes: log_probabilities B × T; rewards P × M with B = P·M, or B with B prompt indices. The gradient is B × T.
 /// NaN: a NaN reward is an error; with `unscored::propagate` the response has gradient 0, affects no other response,
 /// and is in no metric.
-/// Errors: if shapes differ, an unmasked log-probability is not finite, a mask is not 0 or 1, or a reward or advantage
-/// is infinite.
+/// Errors: if shapes differ, an unmasked log-probability is not finite, a mask is not 0 or 1, a reward or advantage is
+/// infinite, or the loss or its gradient is not finite.
 template <kl_term KL, advantage_estimator Estimator, surrogate Surrogate = reinforce,
           aggregation Aggregation = sequence_mean_of_token_sums>
 class policy_gradient {

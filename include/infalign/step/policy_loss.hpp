@@ -104,7 +104,8 @@ struct token_credit {
 /// Shapes: log_probabilities B × T; advantages B in a row or a column, or B × T for one advantage for each token, with
 /// which the metrics of advantages are 0. The gradient is B × T.
 /// NaN: an error; with `unscored::propagate` a response whose advantages are all NaN has gradient 0 and is not counted.
-/// Errors: if shapes differ, an unmasked log-probability or an advantage is not finite, or a mask is not 0 or 1.
+/// Errors: if shapes differ, an unmasked log-probability or an advantage is not finite, a mask is not 0 or 1, or the loss
+/// or its gradient is not finite.
 template <kl_term KL = no_kl, surrogate Surrogate = reinforce, aggregation Aggregation = sequence_mean_of_token_sums>
 class policy_loss {
   static constexpr bool of_response =
@@ -213,13 +214,15 @@ class policy_loss {
                    "some: use sequence_clip, ppo_clip or cispo");
     const detail::token_reader<S, Mask> reader(function, batch);
     const auto B = batch.log_probabilities.rows(), T = batch.log_probabilities.cols();
+    detail::check_logarithms(function, batch);
+    detail::check_result(function, result.gradient, batch);
     result.gradient.resize(B, T);
     detail::scratch<part> parts(space, B);
     detail::for_each_row(B, static_cast<double>(B) * static_cast<double>(T), [&](Eigen::Index i) {
       if (detail::is_nan(credit.of_response(i)))
         result.gradient.row(i).setZero();
       else
-        parts[i] = respond(result.gradient, batch, reader, i, size, credit, centre);
+        parts[i] = respond(function, result.gradient, batch, reader, i, size, credit, centre);
     });
     part total;
     for (const auto& p : parts) total.loss += p.loss, total.metrics += p.metrics;
@@ -242,10 +245,10 @@ class policy_loss {
 
   /// Response i: its part of the loss and of the metrics, and its row of the gradient.
   template <real_scalar S, class Mask, class Credit>
-  part respond(matrix<S>& gradient, const token_batch<S, Mask>& batch, const detail::token_reader<S, Mask>& reader,
-               Eigen::Index i, const batch_size& size, const Credit& credit, double centre) const {
-    const detail::term_weights weights{batch.old_log_probabilities.given(), batch.sampler_log_probabilities.given(),
-                                       batch.sampler_weight_cap};
+  part respond(const char* function, matrix<S>& gradient, const token_batch<S, Mask>& batch,
+               const detail::token_reader<S, Mask>& reader, Eigen::Index i, const batch_size& size,
+               const Credit& credit, double centre) const {
+    const detail::term_weights weights = weights_of(batch);
     const double advantage = static_cast<double>(credit.of_response(i)), tokens = reader.tokens(i);
     part result;
     detail::response_sums sums;
@@ -253,8 +256,19 @@ class policy_loss {
       gradient.row(i).setZero();
     } else {
       double slope = 0;  // of the terms of the whole response, by each of its log-probabilities
-      if constexpr (of_response || KL::place == kl_place::sequence_loss)
-        slope = add_whole_terms(result, weights, reader.sums(i), advantage);
+      constexpr bool whole_terms = of_response || KL::place == kl_place::sequence_loss;
+      const bool one_weight = weights.sampled && (batch.sampler_weights == sampler_mode::sequence_truncate ||
+                                                  batch.sampler_weights == sampler_mode::sequence_mask);
+      S importance = 1;  // of all token terms
+      if (whole_terms || one_weight) {
+        const auto whole = reader.sums(i);
+        if constexpr (whole_terms) slope = add_whole_terms(result, weights, whole, advantage);
+        if (one_weight)
+          importance = static_cast<S>(detail::sampler_weight(probability_ratio<double>(whole.to_sampler).value,
+                                                             weights.floor, weights.cap, weights.masks ? 1.0 : 0.0));
+      }
+      detail::term_weights token_weights = weights;
+      token_weights.sampled = weights.sampled && !one_weight;
       const double weight = aggregation_.weight(tokens, size);
       if (!detail::is_finite(weight))
         detail::fail(name, "a batch_size with responses and tokens", "a weight that is not finite");
@@ -263,16 +277,25 @@ class policy_loss {
         sums.add(block);
         detail::unit_terms<S, 64> terms(block);
         if constexpr (!of_response)
-          terms.compute(weights, surrogate_, credit_of(block), token_kl());
+          terms.compute(token_weights, surrogate_, credit_of(block), token_kl());
         else if constexpr (KL::place == kl_place::token_loss)
-          terms.compute(weights, detail::no_term{}, S{0}, token_kl());
+          terms.compute(token_weights, detail::no_term{}, S{0}, token_kl());
         else
           terms.slopes.setZero();
+        if (one_weight) {
+          terms.loss *= static_cast<double>(importance);
+          terms.slopes *= importance;
+        }
         result.loss += terms.loss;
         if constexpr (!of_response) result.add_ratios(terms, block.active);
-        write(&gradient(i, block.first), block, terms.slopes, static_cast<S>(slope), static_cast<S>(weight));
+        S* const written = &gradient(i, block.first);
+        write(written, block, terms.slopes, static_cast<S>(slope), static_cast<S>(weight));
+        if (!detail::is_finite(Eigen::Map<const array<S>>(written, block.size).sum()))
+          check_gradient(function, written, block, i);
       });
       result.loss *= weight;
+      if (!detail::is_finite(result.loss))
+        detail::fail(function, "a finite loss", detail::concat(result.loss, " for response ", i));
     }
 
     step_metrics& metrics = result.metrics;
@@ -288,6 +311,25 @@ class policy_loss {
     metrics.tokens_max.add(tokens);
     metrics.tokens_min.add(tokens);
     return result;
+  }
+
+  template <real_scalar S, class Mask>
+  static detail::term_weights weights_of(const token_batch<S, Mask>& batch) {
+    return {batch.old_log_probabilities.given(), batch.sampler_log_probabilities.given(), batch.sampler_weight_floor,
+            batch.sampler_weight_cap,
+            batch.sampler_weights == sampler_mode::token_mask || batch.sampler_weights == sampler_mode::sequence_mask};
+  }
+
+  /// Throws at the first number of a block's gradient that is not finite. There may be none, if only their sum is not.
+  template <real_scalar S>
+  static void check_gradient(const char* function, const S* gradient, const detail::token_block<S>& block,
+                             Eigen::Index i) {
+    for (Eigen::Index j = 0; j < block.size; ++j)
+      if (!detail::is_finite(gradient[j]))
+        detail::fail(
+            function, "a finite gradient",
+            detail::concat(gradient[j], detail::position(i, block.first + j), " (log-ratios ", block.to_reference[j],
+                           " to the reference, ", block.to_old[j], " to the old policy)"));
   }
 
   /// Adds the terms of a whole response. Returns their slope by each of its log-probabilities.

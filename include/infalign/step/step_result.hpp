@@ -128,17 +128,52 @@ enum class reduce_op {
   maximum  ///< the largest is taken
 };
 
+namespace detail {
+
+/// The type of the first parameter of a function object with one, not generic, call operator.
+template <class Call>
+struct first_parameter;
+template <class F, class Result, class First, class... Rest>
+struct first_parameter<Result (F::*)(First, Rest...) const> {
+  using type = First;
+};
+template <class F, class Result, class First, class... Rest>
+struct first_parameter<Result (F::*)(First, Rest...) const noexcept> {
+  using type = First;
+};
+
+/// False if a function object takes an Eigen array by value or const reference: it would change a copy.
+template <class R>
+inline constexpr bool takes_reference = true;
+template <class R>
+requires requires {
+  typename first_parameter<decltype(&R::operator())>::type;
+}
+inline constexpr bool takes_reference<R> = [] {
+  using First = typename first_parameter<decltype(&R::operator())>::type;
+  using Object = std::remove_cvref_t<First>;
+  return !std::is_base_of_v<Eigen::PlainObjectBase<Object>, Object> &&
+         !std::is_const_v<std::remove_reference_t<First>> && !std::is_same_v<Object, Eigen::Ref<const array<double>>>;
+}();
+
+template <class R>
+concept reduces_in_place =
+    takes_reference<R> && std::is_void_v<std::invoke_result_t<const R&, Eigen::Ref<array<double>>, reduce_op>>;
+
+}  // namespace detail
+
 /// An all-reduce over the shards of a data-parallel batch: reduce(values, op) replaces `values` by their sum or maximum
 /// over all shards.
 ///
-/// Every shard's step calls it the same number of times, with vectors of the same length. A shard that throws does not
+/// It changes `values` in place and returns nothing: a function that takes an array by value, or returns the sum, is
+/// refused. Every shard's step calls it the same number of times, with vectors of the same length. A shard that throws does not
 /// call it, so end the other shards too. All responses to a prompt belong in one shard.
 ///
 ///     [](Eigen::Ref<array<double>> values, reduce_op op) {
 ///       MPI_Allreduce(MPI_IN_PLACE, values.data(), int(values.size()), MPI_DOUBLE, op == reduce_op::sum ? MPI_SUM : MPI_MAX, comm);
 ///     }
 template <class R>
-concept reduction = std::invocable<const R&, Eigen::Ref<array<double>>, reduce_op>;
+concept reduction = std::invocable<const R&, Eigen::Ref<array<double>>, reduce_op> && detail::reduces_in_place<R>;
 
 /// The `reduction` of a batch that is not split.
 struct whole_batch {

@@ -19,8 +19,15 @@ class matrix_view {
   matrix_view() = default;
 
   /// From a pointer. stride: from the start of one row to the start of the next.
+  ///
+  /// Errors: if a size is below 0, or if the pointer is null and there are numbers to view.
   matrix_view(const T* data, Eigen::Index rows, Eigen::Index columns, Eigen::Index stride)
-      : data_(data), rows_(rows), cols_(columns), stride_(stride), given_(true) {}
+      : data_(data), rows_(rows), cols_(columns), stride_(stride), given_(true) {
+    if (rows < 0 || columns < 0)
+      detail::fail("matrix_view", "sizes of at least 0", detail::concat(rows, " x ", columns));
+    if (!data && rows > 0 && columns > 0)
+      detail::fail("matrix_view", "a pointer to numbers", detail::concat("null for ", rows, " x ", columns));
+  }
 
   /// From an Eigen object. Errors: if its rows are not contiguous.
   template <class E>
@@ -58,11 +65,25 @@ class matrix_view {
   bool given_ = false;
 };
 
+/// How the importance weights w = π_old/π_sampler enter the loss. In the sequence modes w is the ratio of the whole
+/// response, and all its tokens have that one weight. Terms of a whole response always have the ratio of the response.
+///
+/// Source: truncated importance sampling, Yao et al., "Your efficient RL framework secretly brings you off-policy RL
+/// training", 2025; masks of tokens: IcePop, Ling team, 2025; of responses: Liu et al., "When speed kills stability", 2025.
+enum class sampler_mode {
+  token_truncate,     ///< w of each token, clamped to [floor, cap]
+  token_mask,         ///< w of each token; 0 outside [floor, cap]
+  sequence_truncate,  ///< w of the response, clamped
+  sequence_mask       ///< w of the response; 0 outside
+};
+
 /// Views of B responses of up to T tokens. The buffers must outlive the call.
 ///
 ///     token_batch<float> batch{.log_probabilities = now, .reference_log_probabilities = reference, .mask = mask};
 ///
 /// Shapes: each view B × T; an optional one may be left out.
+/// Range: log-probabilities are natural logarithms. The step refuses a size above 3e29 (float) or 1e299 (double), such as
+/// Torch's `finfo.min`, at an unmasked token; and a batch with positive ones only, which are probabilities.
 template <real_scalar S, class Mask = S>
 struct token_batch {
   /// B × T: log π_θ(y_t | y_<t) of the policy in training.
@@ -76,13 +97,15 @@ struct token_batch {
   matrix_view<S> old_log_probabilities = {};
   /// B × T: log π_sampler as the sampling engine reported it, if its precision differs from π_old's. Optional.
   matrix_view<S> sampler_log_probabilities = {};
-  /// If a sampler is given, every term of the loss, KL losses included, is multiplied by a weight without gradient:
+  /// If a sampler is given, every term of the loss, KL losses included, is multiplied by a weight without gradient. By
+  /// default, the weight is min(π_old/π_sampler, cap) of a token.
   ///
-  ///     min(π_old/π_sampler, sampler_weight_cap)
-  ///
-  /// Token terms use the token's ratio; response terms use the ratio of the whole response, capped once.
   /// Range: finite and above 0.
   double sampler_weight_cap = 2;
+  /// The least weight, from 0 to the cap.
+  double sampler_weight_floor = 0;
+  /// What the ratio is of, and what happens outside [floor, cap].
+  sampler_mode sampler_weights = sampler_mode::token_truncate;
 };
 
 }  // namespace INFALIGN_NAMESPACE

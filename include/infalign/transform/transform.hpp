@@ -116,11 +116,12 @@ void transform_expression(const U& u, const rows_view<S>& out, const F& phi, uns
 ///
 /// Shapes: result has the shape of u; its rows are contiguous. It may be u's own buffer.
 /// Cost: no allocation.
-/// Errors: as `transform`; if it throws, the buffer's contents are unspecified.
+/// Errors: as `transform`, and if the result shares memory with u in other places; if it throws, the buffer's contents are unspecified.
 template <class Result, array_expression U, reward_transform F>
 requires detail::result_buffer<Result>
 void transform_into(Result&& result, const U& u, const F& phi, unscored on_unscored = unscored::error) {
   const auto rows = detail::rows_of_result("transform_into", result, detail::row_prompts{u.rows(), u.cols()});
+  detail::check_same_place("transform_into", detail::memory_of(rows), detail::memory_of(u), "u");
   detail::transform_expression(u, rows, phi, on_unscored);
 }
 

@@ -248,6 +248,7 @@ struct tabulated {
   /// The value at x.
   template <real_scalar S>
   S operator()(S x) const {
+    eigen_assert(u.size() >= 2 && value.size() == u.size());
     const double* const first = u.data();
     // The cell with u[i − 1] ≤ x < u[i]; the last cell includes its right end.
     const auto i = std::upper_bound(first + 1, first + u.size() - 1, static_cast<double>(x)) - first;
