@@ -401,3 +401,14 @@ TEST_CASE("A rank functor is checked when it is put to use, once for a batch or 
   CHECK(error_of([&] { calibration{reference, halved{3}}; }) == wrong);
   CHECK(calibrate(reference, rewards, halved{2})(0, 0) == 0.25f);
 }
+
+TEST_CASE("Prompt indices are anything with size() and [i] that gives integers") {
+  const matrix<double> reference{{1, 2}, {3, 4}};
+  const array<double> rewards{{1.5, 1.5, 3.5}};
+  const array<double> expected{{0.5, 0, 0.5}};
+  CHECK(same(calibrate(reference, std::vector<bool>{false, true, true}, rewards), expected));
+  CHECK(same(calibrate(reference, std::vector<char>{0, 1, 1}, rewards), expected));
+  CHECK(same(calibrate(reference, std::array<unsigned long long, 3>{0, 1, 1}, rewards), expected));
+  CHECK(same(calibrate(reference, Eigen::Array<short, 3, 1>(0, 1, 1), rewards), expected));
+  STATIC_REQUIRE_FALSE(prompt_index<std::vector<float>>);
+}

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <infalign/calibration/calibrate.hpp>
+#include <infalign/calibration/leave_one_out.hpp>
 #include <infalign/calibration/rank.hpp>
 
 #include "arrays.hpp"
@@ -47,4 +48,31 @@ TEST_CASE("A win probability checks its procedure when it is made") {
   const matrix<float> reference{{1, 2}};
   CHECK(error_of([&] { win_probability{best_of{0}}; }) == wrong);
   CHECK(error_of([&] { calibration{reference, win_probability{best_of{0}}}; }) == wrong);
+}
+
+TEST_CASE("A rank functor that returns NaN or infinity is an error, and one that returns integers is none") {
+  const matrix<double> reference{{1, 2, 3, 4}}, rewards = array<double>::LinSpaced(11, 0, 5).transpose();
+  const auto bad_above = [](double bad) {
+    return [bad](Eigen::Index below, Eigen::Index, Eigen::Index count) {
+      return below > 2 ? bad : static_cast<double>(below) / static_cast<double>(count);
+    };
+  };
+  CHECK(error_of([&] { calibrate(reference, rewards, bad_above(NaN)); }) ==
+        "calibrate: expected a finite number from the rank functor, got NaN for below 3, tied 0, count 4");
+  CHECK(error_of([&] { calibrate(reference, rewards, bad_above(infinity<double>)); }) ==
+        "calibrate: expected a finite number from the rank functor, got inf for below 3, tied 0, count 4");
+  CHECK(error_of([&] { calibrate_leave_one_out(rewards, bad_above(NaN)); }) ==
+        "calibrate: expected a finite number from the rank functor, got NaN for below 3, tied 0, count 10");
+  CHECK(error_of([&] { calibrate(reference, rewards, bad_above(7)); }) == "no error");  // its range is its own
+
+  const matrix<double> with_missing{{1, NaN}};
+  const auto nan_for_none = [](Eigen::Index below, Eigen::Index, Eigen::Index) { return below > 0 ? NaN : 0.5; };
+  CHECK(error_of([&] { calibrate(reference, with_missing, nan_for_none, unscored::propagate); }) == "no error");
+
+  const auto integers = [](Eigen::Index below, Eigen::Index, Eigen::Index count) { return below / count; };
+  STATIC_REQUIRE_FALSE(rank_functor<decltype(integers)>);
+  const auto floats = [](Eigen::Index below, Eigen::Index, Eigen::Index count) {
+    return static_cast<float>(below) / static_cast<float>(count);
+  };
+  STATIC_REQUIRE(rank_functor<decltype(floats)>);
 }

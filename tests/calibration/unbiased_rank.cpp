@@ -291,7 +291,7 @@ TEST_CASE("Too few reference rewards, and counts out of range, are rejected") {
         }) ==
         "unbiased_exponential: expected at least 21 reference rewards for t = -10 within 0.001 of the exponential, got "
         "16");
-  CHECK(error_of([] { tabulated_rank{mid_rank{}, 0}; }) == "tabulated_rank: expected a count of at least 1, got 0");
+  CHECK(error_of([] { tabulated_rank{mid_rank{}, 0}; }) == "tabulated_rank: expected a count from 1 to 32768, got 0");
 }
 
 TEST_CASE("Wrong parameters are rejected when a rank functor is made or put to use") {
@@ -311,4 +311,10 @@ TEST_CASE("Wrong parameters are rejected when a rank functor is made or put to u
     CHECK(error(unbiased_exponential{t}).find("t other than 0, from -88.7 to 88.7") != std::string::npos);
   for (const double tolerance : {0., 1., -1., NaN})
     CHECK(error(unbiased_exponential{1, tolerance}).find("a tolerance between 0 and 1") != std::string::npos);
+}
+
+TEST_CASE("A table of ranks has at most 4 GiB") {
+  CHECK(error_of([] {
+          tabulated_rank{mid_rank{}, 1'000'000'000};
+        }) == "tabulated_rank: expected a count from 1 to 32768, got 1000000000");
 }

@@ -353,3 +353,36 @@ TEST_CASE("If no prompt has two responses, an estimator that compares them has n
   CHECK(advantage(std::vector<int>{0, 1, 2}, flat, no_baseline{})[2] == 3);
   CHECK(advantage(std::vector<int>{}, array<double>(0), leave_one_out{}).size() == 0);
 }
+
+// By hand: the batch 1, 3, 2, 6 has mean 3 and standard deviation sqrt((4 + 0 + 1 + 9)/3).
+TEST_CASE("batch_standardized divides the distance from the group's mean by the deviation of the batch") {
+  const matrix<double> rewards{{1, 3}, {2, 6}};
+  const double s = std::sqrt(14.0 / 3);
+  const auto a = advantage(rewards, batch_standardized{.epsilon = 0.1});
+  CHECK(distance(a, matrix<double>(matrix<double>{{-1, 1}, {-2, 2}} / (s + 0.1))) < 1e-14);
+  const matrix<float> shifted = (rewards + 1e6).cast<float>();  // no digits are lost to a large mean
+  CHECK(distance(advantage(shifted, batch_standardized{.epsilon = 0.1}), a) < 1e-6);
+
+  CHECK((advantage(matrix<double>{{5, 5}, {5, 5}}, batch_standardized{}) == 0).all());
+  CHECK((advantage(matrix<double>{{5, 5}, {7, 7}}, batch_standardized{}) == 0).all());
+  const auto one = advantage(matrix<double>{{1, NaN}, {2, 6}}, batch_standardized{}, unscored::propagate);
+  CHECK((one.row(0) == 0).all());
+  CHECK(one(1, 1) == near(2 / (std::sqrt(((1 - 3.) * (1 - 3.) + 1 + 9) / 2) + 1e-4), 1e-14));
+  CHECK(error_of([&] { advantage(rewards, batch_standardized{.epsilon = -1}); }) ==
+        "batch_standardized: expected epsilon finite and at least 0, got -1");
+  CHECK(error_of([&] {
+          advantage(matrix<double>{{1}, {2}}, batch_standardized{});
+        }) ==
+        "advantage: expected at least 2 responses to each prompt for this estimator, got 1 (columns of the rewards)");
+}
+
+TEST_CASE("An estimator may ask for the mean of the batch, or for its mean and standard deviation") {
+  const matrix<double> rewards{{1, 3}, {2, 6}};
+  const auto of_mean = [](const auto& r, double mean) { return (r - mean).eval(); };
+  CHECK(same(advantage(rewards, of_mean), matrix<double>{{-2, 0}, {-1, 3}}));
+  const auto of_moments = [](const auto& r, const reward_moments& all) {
+    return ((r - all) / all.standard_deviation).eval();
+  };
+  CHECK(distance(advantage(rewards, of_moments),
+                 matrix<double>(matrix<double>{{-2, 0}, {-1, 3}} / std::sqrt(14.0 / 3))) < 1e-14);
+}

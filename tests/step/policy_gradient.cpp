@@ -81,7 +81,8 @@ namespace {
 /// The results of the shards of a batch, combined over the shards at each `reduce`. In place of threads that wait for
 /// each other, the shards run again for each result of `reduce` that has become known.
 template <class Step>
-std::vector<step_result<double>> sharded(const Step& step, const buffers<>& b, const std::vector<Index>& split) {
+std::vector<step_result<double>> sharded(const Step& step, const buffers<>& b, const std::vector<Index>& split,
+                                         std::size_t sums = 2) {
   std::vector<array<double>> known;
   std::vector<reduce_op> ops;
   while (true) {
@@ -106,11 +107,13 @@ std::vector<step_result<double>> sharded(const Step& step, const buffers<>& b, c
         ++call;
       };
       results.push_back(step(b.off_policy(first * b.M, prompts * b.M), b.rewards.middleRows(first, prompts), reduce));
-      REQUIRE(call == 3);
+      REQUIRE(call == sums + 1);
       first += prompts;
     }
     if (next.size() == 0) {
-      CHECK(ops == std::vector<reduce_op>{reduce_op::sum, reduce_op::sum, reduce_op::maximum});
+      std::vector<reduce_op> expected(sums, reduce_op::sum);
+      expected.push_back(reduce_op::maximum);
+      CHECK(ops == expected);
       return results;
     }
     known.push_back(next);
@@ -121,12 +124,12 @@ std::vector<step_result<double>> sharded(const Step& step, const buffers<>& b, c
 
 TEST_CASE("Shards have the loss, the gradient and the metrics of the whole batch") {
   const buffers<> b(2);
-  const auto check = [&](const auto& step) {
+  const auto check = [&](const auto& step, std::size_t sums = 2) {
     const auto whole = step(b.off_policy(), b.rewards);
     for (const auto& split : {std::vector<Index>{1, 3}, {2, 0, 2}, {1, 1, 1, 1}}) {
       double loss = 0;
       Index first = 0;
-      for (const auto& part : sharded(step, b, split)) {
+      for (const auto& part : sharded(step, b, split, sums)) {
         loss += part.loss;
         const Index rows = part.gradient.rows();
         CHECK(distance(part.gradient, whole.gradient.middleRows(first, rows)) <=
@@ -149,6 +152,7 @@ TEST_CASE("Shards have the loss, the gradient and the metrics of the whole batch
         check(policy_gradient{k3_loss{0.3}, estimator, sequence_clip{}});
       },
       batch_mean{}, leave_one_out{});
+  check(policy_gradient{k1_in_reward{0.3}, batch_standardized{}, ppo_clip{}}, 3);
 }
 
 // ---- Unscored responses, masks, responses without tokens

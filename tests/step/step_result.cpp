@@ -115,3 +115,26 @@ TEST_CASE("Metrics of steps add up to those of all rewards, standard deviations 
   none += sum;
   CHECK(none.reward_std == near(expected, 1e-14));
 }
+
+TEST_CASE("A reduction changes its values in place: a copy or a returned sum is refused") {
+  const auto in_place = [](Eigen::Ref<array<double>>, reduce_op) {};
+  const auto by_reference = [](Eigen::Ref<array<double>>&&, reduce_op) {};
+  const auto generic = [](auto, reduce_op) {};
+  const auto no_except = [](Eigen::Ref<array<double>>, reduce_op) noexcept {};
+  STATIC_REQUIRE(reduction<decltype(in_place)>);
+  STATIC_REQUIRE(reduction<decltype(by_reference)>);
+  STATIC_REQUIRE(reduction<decltype(generic)>);
+  STATIC_REQUIRE(reduction<decltype(no_except)>);
+  const auto by_value = [](array<double>, reduce_op) {};
+  const auto const_array = [](const array<double>&, reduce_op) {};
+  const auto vector_by_value = [](Eigen::VectorXd, reduce_op) {};
+  const auto const_ref = [](const Eigen::Ref<const array<double>>&, reduce_op) {};
+  const auto returns = [](Eigen::Ref<array<double>> values, reduce_op) -> array<double> { return values; };
+  const auto returns_auto = [](auto values, reduce_op) { return values.eval(); };
+  STATIC_REQUIRE_FALSE(reduction<decltype(by_value)>);
+  STATIC_REQUIRE_FALSE(reduction<decltype(const_array)>);
+  STATIC_REQUIRE_FALSE(reduction<decltype(vector_by_value)>);
+  STATIC_REQUIRE_FALSE(reduction<decltype(const_ref)>);
+  STATIC_REQUIRE_FALSE(reduction<decltype(returns)>);
+  STATIC_REQUIRE_FALSE(reduction<decltype(returns_auto)>);
+}

@@ -118,3 +118,11 @@ TEMPLATE_TEST_CASE("Shaped rewards are written to a block of rows, and nothing b
   CHECK(error_of([&] { shape.into(column, prompt, flat.head(3)); }) ==
         "calibrate: expected 3 prompt indices, one for each reward, got 4");
 }
+
+TEST_CASE("An error in a strided buffer names its row") {
+  const matrix<double> reference{{1, 2}, {1, 2}}, rewards{{1.5, 1.5}, {1.5, 0}};
+  matrix<double> table(2, 5);
+  const auto reward = calibration{reference} | logarithm{};
+  CHECK(error_of([&] { reward.into(table.leftCols(2), rewards); }) ==
+        "transform: expected a finite value of the transform, got -inf for 0 at row 1, column 1");
+}

@@ -11,6 +11,10 @@
 #if defined(_OPENMP)
 #include <omp.h>
 #endif
+#if __has_include(<sys/wait.h>)
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
 
 using namespace infalign;
 
@@ -137,3 +141,23 @@ TEST_CASE("An error reports the first position for any number of threads, and no
        }))
     CHECK(text == "policy_gradient: expected finite log_probabilities, got inf at row 333, column 199");
 }
+
+#if defined(_OPENMP) && __has_include(<sys/wait.h>)
+// GCC's OpenMP waits for ever in a child process if its parent has used several threads.
+TEST_CASE("A child process works with one thread, as documented") {
+  const matrix<float> reference = matrix<float>::Random(4000, 256), rewards = matrix<float>::Random(4000, 16);
+  omp_set_num_threads(3);
+  const auto expected = calibrate(reference, rewards);
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    alarm(20);
+    omp_set_num_threads(1);
+    _exit((calibrate(reference, rewards) == expected).all() ? 0 : 1);
+  }
+  int status = -1;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+}
+#endif

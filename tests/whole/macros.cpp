@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+// The headers compile after other people's macros, and leave these as they were. Compiled with GNU extensions, with which
+// <complex.h> defines I.
+#include <complex.h>
+
+#include <Eigen/Core>
+#include <algorithm>
+#include <bit>
+#include <filesystem>
+#include <limits>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <unordered_map>
+#include <vector>
+
+#define min(a, b) (((a) < (b)) ? (a) : (b))  // windows.h
+#define max(a, b) (((a) > (b)) ? (a) : (b))
+#define check(condition) static_cast<void>(condition)  // Apple's AssertMacros.h, Unreal
+#define fail(...) static_cast<void>(0)                 // the Check framework
+#if !defined(I)
+#define I (__extension__ 1.0iF)
+#endif
+
+#include <infalign/adapters/jsonl.hpp>
+#if __has_include(<sys/mman.h>)
+#include <infalign/adapters/npy.hpp>
+#endif
+#include <infalign/infalign.hpp>
+
+#if !defined(min) || !defined(max) || !defined(check) || !defined(fail) || !defined(I)
+#error "a macro is gone"
+#endif
+
+int three_of(int a, int b) {
+  check(false);
+  fail("never");
+  return min(a, b) + max(1, 2);
+}
+
+double shaped() {
+  const infalign::matrix<double> reference{{1, 2, 3}}, rewards{{2.5}};
+  return (infalign::calibration{reference} | infalign::exponential{.t = 1})(rewards)(0, 0);
+}
