@@ -79,8 +79,8 @@ inline std::string beginning(std::string text) {
 template <real_scalar S, class Reject>
 S read_reward(const nlohmann::json& value, const std::string& where, unscored on_unscored, const Reject& reject) {
   if ((value.is_null() || value == "NaN") && on_unscored == unscored::propagate) return nan<S>;
-  if (value == "Infinity") return std::numeric_limits<S>::infinity();
-  if (value == "-Infinity") return -std::numeric_limits<S>::infinity();
+  if (value == "Infinity") return infinite<S>;
+  if (value == "-Infinity") return -infinite<S>;
   const auto shown = [&value] {
     return value == "NaN" ? "NaN" : beginning(value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
   };

@@ -174,9 +174,7 @@ class calibration_prior {
   /// How many references plain calibration would need to be as good.
   double equivalent_count(double count) const {
     const double error = mean_squared_error(count);
-    return error > 0               ? errors_.variance / error
-           : detail::is_nan(error) ? error
-                                   : std::numeric_limits<double>::infinity();
+    return error > 0 ? errors_.variance / error : detail::is_nan(error) ? error : detail::infinite<double>;
   }
 
   /// Fits a prompt.

@@ -41,6 +41,10 @@ bool all_nan(const S* x, Size n) noexcept {
   return true;
 }
 
+/// Infinity, by its bits too.
+template <class S>
+inline constexpr S infinite = std::bit_cast<S>(static_cast<bits_of<S>>(infinity_bits<S> >> 1));
+
 /// A quiet NaN.
 template <class S>
 inline constexpr S nan = std::bit_cast<S>(

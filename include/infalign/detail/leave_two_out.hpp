@@ -142,8 +142,7 @@ inline double least_risk_weight(const std::vector<risk_moments>& prompts) {
   for (double x = -7; x <= 9; x += 0.5)
     if (const double y = at(x); y < least) best_log = x, least = y, best = std::exp(x);
   if (best > 0) best = std::exp(minimum(at, best_log - 0.5, best_log + 0.5, 1e-6));
-  const double infinite = std::numeric_limits<double>::infinity();
-  return explained(infinite) <= explained(best) ? infinite : best;
+  return explained(infinite<double>) <= explained(best) ? infinite<double> : best;
 }
 
 /// The loss of each prompt with at least 3 references, at the best γ.

@@ -78,7 +78,7 @@ class prior_models {
     if (!(pairs > 0) || !(share < 1 - 1e-12)) return 0;
     const double within = sum / pairs, between = (cdf_.mean_difference() - share * within) / (1 - share);
     if (!(between > 0)) return 0;
-    return within < between ? within / (between - within) : std::numeric_limits<double>::infinity();
+    return within < between ? within / (between - within) : infinite<double>;
   }
 
   /// The moments of every kept prompt with at least 2 rewards.
