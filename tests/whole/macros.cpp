@@ -4,14 +4,41 @@
 #include <complex.h>
 
 #include <Eigen/Core>
+#include <nlohmann/json.hpp>
+
+// Headers of the standard library do not survive min and max themselves.
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <cerrno>
+#include <charconv>
+#include <cmath>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <exception>
 #include <filesystem>
+#include <fstream>
+#include <functional>
+#include <istream>
+#include <iterator>
 #include <limits>
 #include <map>
-#include <nlohmann/json.hpp>
-#include <random>
+#include <memory>
+#include <new>
+#include <numeric>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <type_traits>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #define min(a, b) (((a) < (b)) ? (a) : (b))  // windows.h

@@ -194,7 +194,8 @@ TEST_CASE("A step has the loss and the gradient of TRL's GRPOTrainer") {
   //   ℓ = −min(min(ρ, delta)·A, clip(ρ, 1 − ε, 1 + ε_high)·A)·w + β·k3, where delta > 1 + ε_high
   //   cispo: ℓ = −stopgrad(min(ρ, ε_high))·A·log π·w + β·k3
   //   importance_sampling_level="sequence": ρ = exp(Σ (log π − log π_old)/Σ m), one for all tokens
-  //   w = 1, or from vLLM's log-probabilities min(π_old/π_vLLM, C), by token (token_truncate) or by sequence
+  //   w = 1, or from vLLM's log-probabilities q = π_old/π_vLLM by token or by sequence: min(q, C) (truncate), or q, and 0
+  //   above C (mask). IcePop: by token, 0 outside [α, C].
   //   loss_type: grpo         mean over responses of Σ ℓ / Σ m
   //              bnpo         Σ ℓ / Σ m, both over all responses of a device
   //              dapo, cispo  Σ ℓ / Σ m, both over all responses of all devices
@@ -204,7 +205,11 @@ TEST_CASE("A step has the loss and the gradient of TRL's GRPOTrainer") {
   const auto gspo = gspo_clip{.low = 0.1, .high = 0.15};
   const auto by_response = sequence_mean_of_token_means{};
   const auto by_token = token_mean{};
-  const array<double> by_batch = flat(advantage(rewards, group_mean{})) / (sample_deviation(flat_rewards) + 1e-4);
+  const auto weighted = [](sampler_mode mode, double cap, double floor = 0) {
+    auto batch = corrected;
+    batch.sampler_weights = mode, batch.sampler_weight_cap = cap, batch.sampler_weight_floor = floor;
+    return batch;
+  };
   check({
       {"grpo",
        policy_gradient{no_kl{}, grpo, ppo_clip{}, by_response}(off_policy, rewards),
@@ -227,7 +232,7 @@ TEST_CASE("A step has the loss and the gradient of TRL's GRPOTrainer") {
        0.064227890224,
        {0.103378285714, -0.056683599130, 0.002237345861, -0.008233001472, 0.022847469479, -0.117477058831}},
       {"grpo, scale_rewards=batch",
-       policy_gradient{no_kl{}, no_baseline{}, clip, by_response}(off_policy, by_batch),
+       policy_gradient{no_kl{}, batch_standardized{}, clip, by_response}(off_policy, rewards),
        0.067258526914,
        {0.019471766004, -0.017794352249, 0.000526767720, -0.012641946982, 0.070165540192, -0.144310796444}},
       {"grpo, delta=3",
@@ -246,6 +251,22 @@ TEST_CASE("A step has the loss and the gradient of TRL's GRPOTrainer") {
        policy_gradient{no_kl{}, grpo, clip, by_response}(corrected, rewards),
        0.082285302173,
        {0.094324780469, -0.134063579988, 0.012608605786, -0.009265132600, 0.248167399258, -0.133127404323}},
+      {"grpo, vllm_importance_sampling_mode=token_mask, clip_max=2",
+       policy_gradient{no_kl{}, grpo, clip, by_response}(weighted(sampler_mode::token_mask, 2), rewards),
+       0.167720435348,
+       {0.224980979339, -0.134063579988, -0.008387515739, -0.009265132600, -0.057106296093, -0.133127404323}},
+      {"dapo, IcePop with [0.7, 1.4]",
+       policy_gradient{no_kl{}, grpo, clip, by_token}(weighted(sampler_mode::token_mask, 1.4, 0.7), rewards),
+       0.209509770289,
+       {0.293453451312, -0.104919323469, -0.008752190336, -0.009667964452, -0.029794589266, -0.173644440422}},
+      {"dapo, vllm_importance_sampling_mode=sequence_truncate, clip_max=2",
+       policy_gradient{no_kl{}, grpo, clip, by_token}(weighted(sampler_mode::sequence_truncate, 2), rewards),
+       0.309576492452,
+       {0.397065689697, -0.236592413762, 0.008256469498, -0.034363832229, 0.094117797374, -0.490339028165}},
+      {"dapo, vllm_importance_sampling_mode=sequence_mask, clip_max=3",
+       policy_gradient{no_kl{}, grpo, clip, by_token}(weighted(sampler_mode::sequence_mask, 3), rewards),
+       0.367190108811,
+       {0.397065689697, 0, 0.008256469498, -0.036012188192, 0.094117797374, -0.707650172900}},
       {"grpo, importance_sampling_level=sequence, vllm_importance_sampling_mode=sequence_truncate, clip_max=2",
        policy_gradient{no_kl{}, grpo, gspo}(corrected, rewards),
        0.022406616737,
