@@ -1,0 +1,179 @@
+#!/usr/bin/env python3
+"""Mutation testing: breaks the headers in one place at a time, and counts how often a test notices.
+
+    tests/campaign/mutate.py [--count 300] [--header PATTERN] [--seed 1] [--jobs 2]
+
+Each mutant is compiled with the header's own test, and if that passes, with tests of headers that include it and with some
+of tests/whole. One that no test notices shows a gap in the tests, or changes nothing that can be seen: then it is listed in
+tests/campaign/equivalent_mutants.txt with the reason, and not counted. Mutants that do not compile are not counted either.
+Results go to .build/mutants/results.jsonl; a later run with the same seed goes on from there.
+"""
+import argparse
+import concurrent.futures
+import fnmatch
+import json
+import pathlib
+import random
+import re
+import subprocess
+import tempfile
+
+root = pathlib.Path(__file__).resolve().parents[2]
+include, build = root / "include" / "infalign", root / ".build" / "mutants"
+compiler = ["g++", "-std=c++20", "-O0", "-w", "-DINFALIGN_MUTANT", f"-I{root}/tests/support", "-isystem", "/usr/include/eigen3"]
+whole = ["whole/plain_step", "whole/properties", "whole/other_trainers", "whole/unbiasedness", "whole/threads"]
+libraries = {"whole/properties": ["-lrapidcheck"], "whole/threads": ["-pthread"]}
+
+# What is replaced, in code without its comments and strings. Each group is a place; each replacement a mutant.
+operators = [
+    (r"(?<=[\w)\] ])<=(?=[ \w(])", ["<"]), (r"(?<= )<(?= )", ["<="]), (r"(?<= )>=(?= )", [">"]), (r"(?<= )>(?= )", [">="]),
+    (r"==", ["!="]), (r"!=", ["=="]), (r"&&", ["||"]), (r"(?<!\|)\|\|(?!\|)", ["&&"]),
+    (r"(?<= )\+(?= )", ["-"]), (r"(?<= )-(?= )", ["+"]), (r"(?<=[\w)\]] )\*(?= [\w(])", ["/"]), (r"(?<= )/(?= )", ["*"]),
+    (r"\+=", ["-="]), (r"(?<![-<])-=", ["+="]), (r"\*=", ["/="]), (r"/=", ["*="]), (r"\|=", ["&="]),
+    (r"\+\+(?=\w)", ["--"]), (r"(?<=[=(?:,&|] )!(?=[\w(])", [""]), (r"(?<=\()!(?=[\w(])", [""]), (r"(?<=[(,=?:{] )-(?=\w)", [""]),
+    (r"\bstd::min\b", ["std::max"]), (r"\bstd::max\b", ["std::min"]), (r"\btrue\b", ["false"]), (r"\bfalse\b", ["true"]),
+    (r"(?<![\w.'])0(?![\w.'])", ["1"]), (r"(?<![\w.'])1(?![\w.'])", ["0", "2"]), (r"(?<![\w.'])0\.5(?![\w.'])", ["0.25"]),
+    (r"(?<![\w.'])([2-9]|[1-9]\d+)(?![\w.'])", [lambda number: str(2 * int(number))]),
+    (r"\bbreak;", [";"]), (r"\bcontinue;", [";"]),
+]
+not_mutated = re.compile(r"^\s*(#|//|template|concept|requires|namespace|using|typedef|static_assert|friend|public:|private:|\}?;?$|struct|class|enum)")
+statement = re.compile(r"^\s+[\w:.\[\]\->*]+(\(.*\)|\s*[-+*/|]?=\s.*|\+\+|--);$")
+
+
+def code_of(line):
+    """The line with comments and strings blanked, of the same length."""
+    line = re.sub(r'"(\\.|[^"\\])*"', lambda m: " " * len(m.group()), line)
+    return re.sub(r"//.*", lambda m: " " * len(m.group()), line)
+
+
+def mutants_of(header):
+    """(line number, mutated line) for each mutant of a header."""
+    lines = header.read_text().split("\n")
+    skipping = False  # inside a concept or a static_assert of several lines
+    for number, line in enumerate(lines):
+        code = code_of(line)
+        skipping = skipping or re.match(r"\s*(concept|static_assert)", code) is not None
+        if skipping:
+            skipping = not code.rstrip().endswith(";")
+            continue
+        if not_mutated.match(code) or not code.strip():
+            continue
+        for pattern, replacements in operators:
+            for match in re.finditer(pattern, code):
+                for replacement in replacements:
+                    text = replacement(match.group()) if callable(replacement) else replacement
+                    yield number, line[: match.start()] + text + line[match.end():]
+        if statement.match(code) and not re.match(r"\s*(return|const|auto|static|delete)\b", code):
+            yield number, re.match(r"\s*", line).group() + ";"
+
+
+def header_name(path):
+    return str(path.relative_to(include))
+
+
+def tests_for(header):
+    """The header's own test, and then others, the likeliest first."""
+    name = header_name(header)[: -len(".hpp")]
+    users = [h for h in sorted(include.rglob("*.hpp")) if f"<infalign/{name}.hpp>" in h.read_text()]
+    others = [header_name(h)[: -len(".hpp")] for h in users]
+    room = name.split("/")[0]
+    others += [f"{room}/{t.stem}" for t in sorted((root / "tests" / room).glob("*.cpp"))] if room != "detail" else []
+    found = []
+    for test in [name, *others, *whole]:
+        if (root / "tests" / f"{test}.cpp").exists() and test not in found and test != "adapters/torch":
+            found.append(test)
+    return (found[0] if found and found[0] == name else None), [t for t in found if t != name][:12]
+
+
+def run_test(test, overlay, folder):
+    """'no compile', 'killed' or 'survived'."""
+    program = pathlib.Path(folder) / "test"
+    command = [*compiler, "-include", str(build / "precompiled.hpp"), f"-I{overlay}", f"-I{root}/include", str(root / "tests" / f"{test}.cpp"),
+               str(build / "main.o"), "-o", str(program), *libraries.get(test, [])]
+    if subprocess.run(command, capture_output=True).returncode:
+        return "no compile"
+    try:
+        done = subprocess.run([str(program)], capture_output=True, timeout=120, cwd=folder)
+    except subprocess.TimeoutExpired:
+        return "killed"
+    return "killed" if done.returncode else "survived"
+
+
+def try_mutant(mutant):
+    header, number, line = mutant
+    lines = header.read_text().split("\n")
+    original, lines[number] = lines[number], line
+    with tempfile.TemporaryDirectory() as folder:
+        overlay = pathlib.Path(folder) / "overlay"
+        target = overlay / "infalign" / header_name(header)
+        target.parent.mkdir(parents=True)
+        target.write_text("\n".join(lines))
+        own, others = tests_for(header)
+        result = {"header": header_name(header), "line": number + 1, "from": original.strip(), "to": line.strip(), "killed_by": None}
+        for test in ([own] if own else []) + others:
+            outcome = run_test(test, overlay, folder)
+            if outcome == "no compile" and test in (own, (others or [None])[0]):
+                return {**result, "killed_by": "compiler"}
+            if outcome == "killed":
+                return {**result, "killed_by": test, "own": test == own}
+        return result
+
+
+def equivalents():
+    """The listed mutants, as (header, from, to)."""
+    path, found = root / "tests" / "campaign" / "equivalent_mutants.txt", set()
+    if path.exists():
+        blocks = [b.split("\n") for b in path.read_text().split("\n\n") if not b.startswith("#")]
+        found = {(b[0], b[1][2:].strip(), b[2][2:].strip()) for b in blocks if len(b) > 3}
+    return found
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--count", type=int, default=300)
+    options.add_argument("--header", default="*")
+    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--jobs", type=int, default=2)
+    options = options.parse_args()
+
+    build.mkdir(parents=True, exist_ok=True)
+    (build / "precompiled.hpp").write_text("#include \"catch.hpp\"\n#include <Eigen/Core>\n")
+    subprocess.run([*compiler, f"-I{root}/include", "-x", "c++-header", str(build / "precompiled.hpp"), "-o", str(build / "precompiled.hpp.gch")], check=True)
+    subprocess.run([*compiler, f"-I{root}/include", "-c", str(root / "tests/support/main.cpp"), "-o", str(build / "main.o")], check=True)
+
+    left_out = {"adapters/torch.hpp", "detail/begin.hpp", "detail/end.hpp"}
+    headers = [h for h in sorted(include.rglob("*.hpp")) if fnmatch.fnmatch(header_name(h), options.header) and header_name(h) not in left_out]
+    mutants = [(h, n, line) for h in headers for n, line in mutants_of(h)]
+    print(f"{len(mutants)} mutants in {len(headers)} headers; {min(options.count, len(mutants))} are tried", flush=True)
+    random.Random(options.seed).shuffle(mutants)
+    mutants = mutants[: options.count]
+
+    log = build / "results.jsonl"
+    known = {}
+    if log.exists():
+        for line in log.read_text().splitlines():
+            result = json.loads(line)
+            known[result["header"], result["from"], result["to"]] = result
+    def key(mutant):
+        return header_name(mutant[0]), mutant[0].read_text().split("\n")[mutant[1]].strip(), mutant[2].strip()
+    results = [known[key(m)] for m in mutants if key(m) in known]
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool, log.open("a") as out:
+        for result in pool.map(try_mutant, [m for m in mutants if key(m) not in known]):
+            results.append(result)
+            out.write(json.dumps(result) + "\n")
+            out.flush()
+
+    valid = [r for r in results if r["killed_by"] != "compiler"]
+    same = equivalents()
+    counted = [r for r in valid if (r["header"], r["from"], r["to"]) not in same]
+    killed, own = [r for r in counted if r["killed_by"]], [r for r in counted if r.get("own")]
+    for r in counted:
+        if not r["killed_by"]:
+            print(f'survived: {r["header"]}:{r["line"]}\n  - {r["from"]}\n  + {r["to"]}')
+    n = max(1, len(counted))
+    print(f"{len(valid)} mutants compile, {len(valid) - len(counted)} of them are equivalent; of the other {len(counted)}, {len(killed)} "
+          f"({100 * len(killed) / n:.1f} %) are noticed by a test and {len(own)} ({100 * len(own) / n:.1f} %) by the header's own")
+
+
+if __name__ == "__main__":
+    main()
