@@ -82,7 +82,7 @@ def tests_for(header):
     for test in [name, *others, *whole]:
         if (root / "tests" / f"{test}.cpp").exists() and test not in found and test != "adapters/torch":
             found.append(test)
-    return (found[0] if found and found[0] == name else None), [t for t in found if t != name][:12]
+    return (found[0] if found and found[0] == name else None), [t for t in found if t != name][:6]
 
 
 def run_test(test, overlay, folder):
@@ -158,7 +158,9 @@ def main():
         return header_name(mutant[0]), mutant[0].read_text().split("\n")[mutant[1]].strip(), mutant[2].strip()
     results = [known[key(m)] for m in mutants if key(m) in known]
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool, log.open("a") as out:
-        for result in pool.map(try_mutant, [m for m in mutants if key(m) not in known]):
+        running = [pool.submit(try_mutant, m) for m in mutants if key(m) not in known]
+        for future in concurrent.futures.as_completed(running):
+            result = future.result()
             results.append(result)
             out.write(json.dumps(result) + "\n")
             out.flush()

@@ -3,65 +3,26 @@
 #include <infalign/infalign.hpp>
 
 #include "arrays.hpp"
+#include "counted_memory.hpp"
 
-#include <cstdlib>
-#include <new>
 #include <utility>
 #include <vector>
 
 using namespace infalign;
 
 namespace {
-std::size_t allocations = 0;  // by operator new and by malloc
-}
-
-// Eigen allocates with malloc, the standard library with operator new. Not inlined, because GCC warns of an inlined free
-// as one of the wrong kind.
-extern "C" void* __real_malloc(std::size_t);
-extern "C" void* __wrap_malloc(std::size_t size) {
-  ++allocations;
-  return __real_malloc(size);
-}
-[[gnu::noinline]] void* operator new(std::size_t size) {
-  ++allocations;
-  if (void* p = __real_malloc(size)) return p;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t alignment) {
-  ++allocations;
-  if (void* p = std::aligned_alloc(static_cast<std::size_t>(alignment), (size + 63) / 64 * 64 + 64)) return p;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t alignment, const std::nothrow_t&) noexcept {
-  ++allocations;
-  return std::aligned_alloc(static_cast<std::size_t>(alignment), (size + 63) / 64 * 64 + 64);
-}
-[[gnu::noinline]] void operator delete(void* p) noexcept {
-  std::free(p);
-}
-[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept {
-  std::free(p);
-}
-[[gnu::noinline]] void operator delete(void* p, std::align_val_t) noexcept {
-  std::free(p);
-}
-[[gnu::noinline]] void operator delete(void* p, std::size_t, std::align_val_t) noexcept {
-  std::free(p);
-}
-
-namespace {
 
 /// The numbers of allocations of the first call of f, and of the next three together.
 template <class F>
-std::pair<std::size_t, std::size_t> allocations_of(const F& f) {
-  const auto before = allocations;
+std::pair<long, long> allocations_of(const F& f) {
+  const auto before = memory::allocations;
   f();
-  const auto first = allocations;
+  const auto first = memory::allocations;
   for (int i = 0; i < 3; ++i) f();
-  return {first - before, allocations - first};
+  return {first - before, memory::allocations - first};
 }
 template <class F>
-std::size_t later_allocations_of(const F& f) {
+long later_allocations_of(const F& f) {
   return allocations_of(f).second;
 }
 
@@ -90,7 +51,7 @@ TEST_CASE("Calibrating, transforming and shaping into a buffer allocate nothing,
   array<float> v(48);
   const auto shape = calibration{Eigen::Map<const matrix<float>>(reference.data(), 6, 40)} | exponential{.t = 10} |
                      power{.exponent = 2};
-  const auto nothing = std::pair<std::size_t, std::size_t>(0, 0);
+  const auto nothing = std::pair<long, long>(0, 0);
   CHECK(allocations_of([&] { calibrate_into(u, reference, rewards); }) == nothing);
   CHECK(allocations_of([&] { calibrate_into(v, reference, prompt, flat); }) == nothing);
   CHECK(allocations_of([&] { transform_into(u, u.cwiseMin(1.0f).cwiseMax(0.0f), normalized_exponential{.t = 4}); }) ==

@@ -143,7 +143,8 @@ void read_jsonl_line(const std::string& line, unscored on_unscored, std::vector<
 /// name: the stream's name, for errors.
 /// NaN: an unscored reward, null or NaN, is an error, or with `unscored::propagate` a NaN.
 /// Errors: `std::runtime_error`. "NAME:LINE: expected X" or "NAME:LINE: not JSON: …" if a line is not such an object or
-/// a reward is not a number that S can hold; "NAME: …" if the stream cannot be read or has no rewards.
+/// a reward is not a number that S can hold; "NAME: …" if the stream cannot be read or has no rewards. If memory ends while
+/// a line is parsed, the program may end too, because nlohmann-json allocates in functions that must not throw.
 template <real_scalar S = double>
 jsonl_rewards<S> read_jsonl(std::istream& in, const std::string& name, unscored on_unscored = unscored::error) {
   std::vector<std::vector<S>> rows;

@@ -110,7 +110,7 @@ class calibration_prior {
     learn();
   }
 
-  /// Adds reference rewards, then learns again.
+  /// Adds reference rewards, then learns again. If it throws, the prior is as before.
   ///
   /// Cost: that of the new rewards; then up to 0.1 s to learn.
   template <reference_rewards T>
@@ -120,10 +120,11 @@ class calibration_prior {
     for (Eigen::Index p = 0; p < table.rows(); ++p)
       if (table.row(p).size() > 0)
         detail::count_scored({"calibration_prior", on_unscored}, "reference", table.row(p), p);
-    detail::prior_collector add_to(state_);
+    prior_state<S> next = state_;
+    detail::prior_collector add_to(next);
     for (Eigen::Index p = 0; p < table.rows(); ++p) add_to.add(table.row(p));
     add_to.finish();
-    learn();
+    learn_from(std::move(next));
   }
 
   /// Adds the rewards of a flat batch, then learns again.
@@ -136,13 +137,14 @@ class calibration_prior {
           const array<S> values = detail::as_column(batch_rewards);
           detail::check_scored({"calibration_prior", on_unscored}, batch_prompts,
                                detail::packed_rows(values.data(), batch_prompts));
-          detail::prior_collector add_to(state_);
+          prior_state<S> next = state_;
+          detail::prior_collector add_to(next);
           detail::groups(batch_prompts, nullptr)
               .for_each(values.data(), [&](Eigen::Map<const array<S>> group, Eigen::Index) { add_to.add(group); });
           add_to.finish();
+          learn_from(std::move(next));
         },
         prompt, rewards);
-    learn();
   }
 
   /// Forgets older rewards: their weight is multiplied by `kept`, in (0, 1]. For a prior that follows the policy, call
@@ -195,6 +197,14 @@ class calibration_prior {
   }
 
  private:
+  /// Takes over a state, if learning from it succeeds.
+  void learn_from(prior_state<S> state) {
+    calibration_prior next;
+    next.state_ = std::move(state);
+    next.learn();
+    *this = std::move(next);
+  }
+
   void learn() {
     const ragged rows(Eigen::Map<const array<S>>(state_.kept.data(), static_cast<Eigen::Index>(state_.kept.size())),
                       state_.offsets);

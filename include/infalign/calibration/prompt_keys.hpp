@@ -91,19 +91,30 @@ class prompt_keys {
     return keys_[static_cast<std::size_t>(i)];
   }
 
-  /// Adds a key and returns its index, which is the number of keys before. Errors: if the key already exists.
+  /// Adds a key and returns its index, which is the number of keys before. If it throws, nothing is added.
+  ///
+  /// Errors: if the key already exists.
   Eigen::Index add(std::string key) {
     const auto next = size();
     if (const auto i = find(key); i >= 0)
       detail::fail("prompt_keys", "keys that differ",
                    detail::concat(detail::quoted(key), detail::position(i), " and again", detail::position(next)));
-    const auto hash = std::hash<std::string_view>{}(key);
+    struct entry {  // is taken back if there is no memory for the key
+      hash_map& map;
+      hash_map::iterator place;
+      bool kept = false;
+      ~entry() {
+        if (!kept) map.erase(place);
+      }
+    } added{by_hash_, by_hash_.emplace(std::hash<std::string_view>{}(key), next)};
     keys_.push_back(std::move(key));
-    by_hash_.emplace(hash, next);
+    added.kept = true;
     return next;
   }
 
  private:
+  using hash_map = std::unordered_multimap<std::size_t, Eigen::Index>;
+
   /// The index of a key, or −1.
   Eigen::Index find(std::string_view key) const {
     const auto [first, last] = by_hash_.equal_range(std::hash<std::string_view>{}(key));
@@ -123,7 +134,7 @@ class prompt_keys {
 
   // The map stores indices, not views, so that default copies and moves are right. A deque never moves its strings.
   std::deque<std::string> keys_;
-  std::unordered_multimap<std::size_t, Eigen::Index> by_hash_;
+  hash_map by_hash_;
 };
 
 }  // namespace INFALIGN_NAMESPACE
