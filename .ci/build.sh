@@ -34,6 +34,14 @@ compiler_package() {
   esac
 }
 
+# Clang and its sanitizers, which are a package of their own.
+install_clang() {
+  command -v clang++ >/dev/null || install_packages clang
+  local version
+  version=$(clang++ -dumpversion)
+  if ! find "$(clang++ -print-resource-dir)" -name 'libclang_rt.asan*' 2>/dev/null | grep -q .; then install_packages "libclang-rt-${version%%.*}-dev"; fi
+}
+
 # build FOLDER "PACKAGES" CMAKE_OPTION...: configures and builds in FOLDER. PACKAGES contain the libraries. They are installed only if CMake does
 # not find the libraries.
 build() {

@@ -23,7 +23,8 @@ namespace INFALIGN_NAMESPACE {
 /// `below` and in `tied`. It returns a float or a double: a quotient of integers would be 0.
 ///
 /// The arguments are integers, of the type `Eigen::Index` or narrower: a generic functor converts before it multiplies.
-/// It may have a member `check()`, which throws if its parameters are wrong. The library calls it once for each use.
+/// It may have a member `check()`, which throws if its parameters are wrong. The library calls it once for each use. A rank
+/// that is not finite is an error; with `static constexpr bool finite = true`, ranks are not checked for that.
 template <class R>
 concept rank_functor = requires(const R& rank, Eigen::Index n) {
   { rank(n, n, n) } -> std::floating_point;
@@ -35,6 +36,9 @@ concept rank_functor = requires(const R& rank, Eigen::Index n) {
 ///
 /// Range: [0, 1].
 struct mid_rank {
+  /// Always.
+  static constexpr bool finite = true;
+
   /// The rank.
   double operator()(Eigen::Index below, Eigen::Index tied, Eigen::Index count) const {
     return (static_cast<double>(below) + 0.5 * static_cast<double>(tied)) / static_cast<double>(count);
@@ -47,6 +51,9 @@ struct mid_rank {
 ///
 /// Range: [0, 1].
 struct strict_rank {
+  /// Always.
+  static constexpr bool finite = true;
+
   /// The rank.
   double operator()(Eigen::Index below, Eigen::Index, Eigen::Index count) const {
     return static_cast<double>(below) / static_cast<double>(count);
@@ -59,6 +66,9 @@ struct strict_rank {
 ///
 /// Range: [0, 1].
 struct weak_rank {
+  /// Always.
+  static constexpr bool finite = true;
+
   /// The rank.
   double operator()(Eigen::Index below, Eigen::Index tied, Eigen::Index count) const {
     return static_cast<double>(below + tied) / static_cast<double>(count);
@@ -72,6 +82,9 @@ struct weak_rank {
 /// Range: (0, 1].
 /// Source: Amini, Vieira, Ash and Cotterell, "Variational Best-of-N Alignment", arXiv:2407.06057.
 struct add_one_rank {
+  /// Always.
+  static constexpr bool finite = true;
+
   /// The rank.
   double operator()(Eigen::Index below, Eigen::Index, Eigen::Index count) const {
     return static_cast<double>(below + 1) / static_cast<double>(count + 1);
@@ -145,9 +158,11 @@ void write_ranks(const Rank& rank, const lane_counts<S, N>& c, int n, int itself
     rank_lanes(rank, c, n, itself, count, ranks);
   else
     rank_each(rank, c, n, itself, count, ranks);
-  bits_of<S> wrong = 0;
-  for (int j = 0; j < n; ++j) wrong |= not_finite(ranks[j]);
-  if (highest_bit<S>(wrong)) check_ranks(c, n, itself, count, rewards, ranks);
+  if constexpr (!requires { requires Rank::finite; }) {
+    bits_of<S> wrong = 0;
+    for (int j = 0; j < n; ++j) wrong |= not_finite(ranks[j]);
+    if (highest_bit<S>(wrong)) check_ranks(c, n, itself, count, rewards, ranks);
+  }
   for (int j = 0; j < n; ++j) result[j] = is_nan(rewards[j]) ? rewards[j] : ranks[j];
 }
 

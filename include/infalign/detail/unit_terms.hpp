@@ -25,13 +25,33 @@ struct term_weights {
   bool off_policy, sampled;
   double floor, cap;  ///< of π_old/π_sampler
   bool masks;         ///< ratios outside [floor, cap] have weight 0
+  bool of_sequence;   ///< all tokens of a response have the weight of its ratio
 };
+
+template <real_scalar S, class Mask>
+term_weights weights_of(const token_batch<S, Mask>& batch) {
+  const auto mode = batch.sampler_weights;
+  return {.off_policy = batch.old_log_probabilities.given(),
+          .sampled = batch.sampler_log_probabilities.given(),
+          .floor = batch.sampler_weight_floor,
+          .cap = batch.sampler_weight_cap,
+          .masks = mode == sampler_mode::token_mask || mode == sampler_mode::sequence_mask,
+          .of_sequence = mode == sampler_mode::sequence_truncate || mode == sampler_mode::sequence_mask};
+}
 
 /// The weight of a ratio π_old/π_sampler.
 template <real_scalar S>
 [[gnu::always_inline]] inline S sampler_weight(S ratio, S floor, S cap, S masks) {
   const clipped_ratio<S> weight(ratio, floor, cap);
   return weight.value * (1 - masks * (1 - weight.inside));
+}
+
+/// Throws at the first number of a response's gradient, or if its loss, is not finite. It may be only a sum that is not.
+template <real_scalar S>
+void check_response(const char* function, const matrix<S>& gradient, double loss, Eigen::Index i) {
+  for (Eigen::Index t = 0; t < gradient.cols(); ++t)
+    if (!is_finite(gradient(i, t))) fail(function, "a finite gradient", concat(gradient(i, t), position(i, t)));
+  if (!is_finite(loss)) fail(function, "a finite loss", concat(loss, " for response ", i));
 }
 
 /// The terms of N units: the derivative of each, and sums over the unmasked ones.

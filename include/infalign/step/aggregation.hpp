@@ -3,6 +3,8 @@
 #pragma once
 
 #include <infalign/core.hpp>
+#include <infalign/detail/eigen.hpp>
+#include <infalign/detail/token_reader.hpp>
 
 #include <infalign/detail/begin.hpp>
 
@@ -17,6 +19,40 @@ struct batch_size {
   /// The number of their unmasked tokens.
   double tokens = 0;
 };
+
+/// The numbers of responses and of their unmasked tokens in a batch.
+template <real_scalar S, class Mask>
+batch_size batch_size_of(const token_batch<S, Mask>& batch) {
+  detail::check_batch("batch_size_of", batch, "responses", batch.log_probabilities.rows());
+  const detail::token_reader<S, Mask> reader("batch_size_of", batch);
+  batch_size size;
+  for (Eigen::Index i = 0; i < batch.log_probabilities.rows(); ++i)
+    size.sequences += 1, size.tokens += reader.tokens(i);
+  return size;
+}
+
+/// The numbers of scored responses and of their unmasked tokens: those whose reward or advantage is not NaN.
+///
+/// Shapes: scores B, or B × T for advantages of tokens, where a row of NaN is an unscored response.
+/// Errors: if the number of responses differs.
+template <real_scalar S, class Mask, array_expression A>
+batch_size batch_size_of(const token_batch<S, Mask>& batch, const A& scores) {
+  const detail::token_reader<S, Mask> reader("batch_size_of", batch);
+  const matrix<S> rows = [&]() -> matrix<S> {
+    if constexpr (vector_expression<A>)
+      return detail::as_column(scores);
+    else
+      return detail::as_array(scores);
+  }();
+  detail::check_size("batch_size_of", "scores, one for each response", batch.log_probabilities.rows(), rows.rows());
+  detail::check_batch("batch_size_of", batch, "responses", rows.rows());
+  batch_size size;
+  for (Eigen::Index i = 0; i < rows.rows(); ++i) {
+    if (rows.cols() > 0 && detail::all_nan(rows.data() + i * rows.cols(), rows.cols())) continue;
+    size.sequences += 1, size.tokens += reader.tokens(i);
+  }
+  return size;
+}
 
 /// An aggregation: `a.weight(tokens, total)` is the weight of each token of a response with `tokens` unmasked tokens,
 /// in a batch with these denominators.

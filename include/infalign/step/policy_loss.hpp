@@ -19,40 +19,6 @@
 /// The loss of a batch whose advantages are known, and its gradient by the log-probabilities.
 namespace INFALIGN_NAMESPACE {
 
-/// The numbers of responses and of their unmasked tokens in a batch.
-template <real_scalar S, class Mask>
-batch_size batch_size_of(const token_batch<S, Mask>& batch) {
-  detail::check_batch("batch_size_of", batch, "responses", batch.log_probabilities.rows());
-  const detail::token_reader<S, Mask> reader("batch_size_of", batch);
-  batch_size size;
-  for (Eigen::Index i = 0; i < batch.log_probabilities.rows(); ++i)
-    size.sequences += 1, size.tokens += reader.tokens(i);
-  return size;
-}
-
-/// The numbers of scored responses and of their unmasked tokens: those whose reward or advantage is not NaN.
-///
-/// Shapes: scores B, or B × T for advantages of tokens, where a row of NaN is an unscored response.
-/// Errors: if the number of responses differs.
-template <real_scalar S, class Mask, array_expression A>
-batch_size batch_size_of(const token_batch<S, Mask>& batch, const A& scores) {
-  const detail::token_reader<S, Mask> reader("batch_size_of", batch);
-  const matrix<S> rows = [&]() -> matrix<S> {
-    if constexpr (vector_expression<A>)
-      return detail::as_column(scores);
-    else
-      return detail::as_array(scores);
-  }();
-  detail::check_size("batch_size_of", "scores, one for each response", batch.log_probabilities.rows(), rows.rows());
-  detail::check_batch("batch_size_of", batch, "responses", rows.rows());
-  batch_size size;
-  for (Eigen::Index i = 0; i < rows.rows(); ++i) {
-    if (rows.cols() > 0 && detail::all_nan(rows.data() + i * rows.cols(), rows.cols())) continue;
-    size.sequences += 1, size.tokens += reader.tokens(i);
-  }
-  return size;
-}
-
 namespace detail {
 
 /// One advantage for each response. NaN: the response is left out.
@@ -248,7 +214,7 @@ class policy_loss {
   part respond(const char* function, matrix<S>& gradient, const token_batch<S, Mask>& batch,
                const detail::token_reader<S, Mask>& reader, Eigen::Index i, const batch_size& size,
                const Credit& credit, double centre) const {
-    const detail::term_weights weights = weights_of(batch);
+    const detail::term_weights weights = detail::weights_of(batch);
     const double advantage = static_cast<double>(credit.of_response(i)), tokens = reader.tokens(i);
     part result;
     detail::response_sums sums;
@@ -257,8 +223,7 @@ class policy_loss {
     } else {
       double slope = 0;  // of the terms of the whole response, by each of its log-probabilities
       constexpr bool whole_terms = of_response || KL::place == kl_place::sequence_loss;
-      const bool one_weight = weights.sampled && (batch.sampler_weights == sampler_mode::sequence_truncate ||
-                                                  batch.sampler_weights == sampler_mode::sequence_mask);
+      const bool one_weight = weights.sampled && weights.of_sequence;
       S importance = 1;  // of all token terms
       if (whole_terms || one_weight) {
         const auto whole = reader.sums(i);
@@ -273,6 +238,7 @@ class policy_loss {
       if (!detail::is_finite(weight))
         detail::fail(name, "a batch_size with responses and tokens", "a weight that is not finite");
       auto credit_of = credit.of_blocks(i);
+      bool finite = true;
       reader.for_each_block(i, [&](const detail::token_block<S>& block) {
         sums.add(block);
         detail::unit_terms<S, 64> terms(block);
@@ -288,14 +254,10 @@ class policy_loss {
         }
         result.loss += terms.loss;
         if constexpr (!of_response) result.add_ratios(terms, block.active);
-        S* const written = &gradient(i, block.first);
-        write(written, block, terms.slopes, static_cast<S>(slope), static_cast<S>(weight));
-        if (!detail::is_finite(Eigen::Map<const array<S>>(written, block.size).sum()))
-          check_gradient(function, written, block, i);
+        finite &= write(&gradient(i, block.first), block, terms.slopes, static_cast<S>(slope), static_cast<S>(weight));
       });
       result.loss *= weight;
-      if (!detail::is_finite(result.loss))
-        detail::fail(function, "a finite loss", detail::concat(result.loss, " for response ", i));
+      if (!finite || !detail::is_finite(result.loss)) detail::check_response(function, gradient, result.loss, i);
     }
 
     step_metrics& metrics = result.metrics;
@@ -311,25 +273,6 @@ class policy_loss {
     metrics.tokens_max.add(tokens);
     metrics.tokens_min.add(tokens);
     return result;
-  }
-
-  template <real_scalar S, class Mask>
-  static detail::term_weights weights_of(const token_batch<S, Mask>& batch) {
-    return {batch.old_log_probabilities.given(), batch.sampler_log_probabilities.given(), batch.sampler_weight_floor,
-            batch.sampler_weight_cap,
-            batch.sampler_weights == sampler_mode::token_mask || batch.sampler_weights == sampler_mode::sequence_mask};
-  }
-
-  /// Throws at the first number of a block's gradient that is not finite. There may be none, if only their sum is not.
-  template <real_scalar S>
-  static void check_gradient(const char* function, const S* gradient, const detail::token_block<S>& block,
-                             Eigen::Index i) {
-    for (Eigen::Index j = 0; j < block.size; ++j)
-      if (!detail::is_finite(gradient[j]))
-        detail::fail(
-            function, "a finite gradient",
-            detail::concat(gradient[j], detail::position(i, block.first + j), " (log-ratios ", block.to_reference[j],
-                           " to the reference, ", block.to_old[j], " to the old policy)"));
   }
 
   /// Adds the terms of a whole response. Returns their slope by each of its log-probabilities.
@@ -358,18 +301,20 @@ class policy_loss {
       return detail::no_term{};
   }
 
-  /// d loss / d log π_θ of a block's tokens: weight·(their own slope + that of the response), 0 at masked tokens.
+  /// d loss / d log π_θ of a block's tokens: weight·(their own slope + that of the response), 0 at masked tokens. False if
+  /// their sum is not finite.
   template <real_scalar S>
-  static void write(S* gradient, const detail::token_block<S>& block,
+  static bool write(S* gradient, const detail::token_block<S>& block,
                     const typename detail::units<S, 64>::values& slopes, S slope_of_response, S weight) {
     if (block.active == 64) {
       Eigen::Map<typename detail::units<S, 64>::values> whole(gradient);
       whole = weight * (slopes + slope_of_response);
-    } else {
-      typename detail::units<S, 64>::values whole = weight * (slopes + slope_of_response), unmasked;
-      detail::keep_unmasked<64>(whole.data(), block.mask.data(), unmasked.data());
-      std::copy_n(unmasked.data(), block.size, gradient);
+      return detail::is_finite(whole.sum());
     }
+    typename detail::units<S, 64>::values whole = weight * (slopes + slope_of_response), unmasked;
+    detail::keep_unmasked<64>(whole.data(), block.mask.data(), unmasked.data());
+    std::copy_n(unmasked.data(), block.size, gradient);
+    return detail::is_finite(unmasked.sum());
   }
 
   [[no_unique_address]] KL kl_;
