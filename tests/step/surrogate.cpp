@@ -149,3 +149,14 @@ TEST_CASE("Invalid clip bounds are rejected") {
   CHECK(rejected(cispo{.low = 2}) == "cispo: expected low in [0, 1], got 2");
   CHECK(rejected(cispo{.high = NaN}) == "cispo: expected high finite and at least 0, got NaN");
 }
+
+TEST_CASE("The ends of a clip in place of its distances from 1 are an error") {
+  CHECK(
+      error_of([] { ppo_clip{.low = 0.8, .high = 1.2}.check(); }) ==
+      "ppo_clip: expected low and high as distances from 1, such as 0.2 and 0.2, got 0.8 and 1.2, which are the ends");
+  CHECK(error_of([] { cispo{.low = 0.8, .high = 1.28}.check(); }) ==
+        "cispo: expected low and high as distances from 1, such as 0.2 and 0.2, got 0.8 and 1.28, which are the ends");
+  CHECK(error_of([] { sequence_clip{.low = 1, .high = 1.2}.check(); }) == "no error");
+  CHECK(error_of([] { cispo{.low = 0.8, .high = 4}.check(); }) == "no error");
+  CHECK(error_of([] { ppo_clip{.low = 0.2, .high = 1.2}.check(); }) == "no error");
+}

@@ -20,7 +20,8 @@
 namespace INFALIGN_NAMESPACE {
 
 /// A rank functor: a function of (below, tied, count) with below + tied ≤ count and count ≥ 1, non-decreasing in
-/// `below` and in `tied`. It returns a float or a double: a quotient of integers would be 0.
+/// `below` and in `tied`. It returns a float or a double: a quotient of integers would be 0. Its range is its own, but
+/// `transform` takes [0, 1] only.
 ///
 /// The arguments are integers, of the type `Eigen::Index` or narrower: a generic functor converts before it multiplies.
 /// It may have a member `check()`, which throws if its parameters are wrong. The library calls it once for each use. A rank

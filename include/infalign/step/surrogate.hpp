@@ -51,6 +51,9 @@ namespace detail {
 inline void check_clip(const char* function, double low, double high) {
   if (!is_finite(low) || low < 0 || low > 1) fail(function, "low in [0, 1]", concat(low));
   if (!is_finite(high) || high < 0) fail(function, "high finite and at least 0", concat(high));
+  if (low > 0.5 && low < 1 && high > 1 && high < 1.5)
+    fail(function, "low and high as distances from 1, such as 0.2 and 0.2",
+         concat(low, " and ", high, ", which are the ends"));
 }
 
 /// 1 for true and 0 for false, in a form that compilers vectorise at -O2: a choice between floats may become a branch,
@@ -103,7 +106,8 @@ struct reinforce {
 ///
 /// For ρ > e^20 it is extrapolated linearly in log ρ.
 ///
-/// Errors: unless 0 ≤ low ≤ 1, high ≥ 0, and dual is 0 (none) or above 1.
+/// Errors: unless 0 ≤ low ≤ 1, high ≥ 0, and dual is 0 (none) or above 1; and if low and high are ends, such as 0.8 and
+/// 1.2, in place of distances from 1.
 /// Source: Schulman et al., arXiv:1707.06347, eq. 7; dual clip: Ye et al., arXiv:1912.09729.
 template <ratio_of Ratio>
 struct clipped_surrogate {
@@ -157,7 +161,7 @@ using gspo_clip = clipped_surrogate<ratio_of::sequence_geometric_mean>;
 ///
 ///     L = −clip(ρ, 1 − low, 1 + high)·A·log π
 ///
-/// Errors: unless 0 ≤ low ≤ 1 and high ≥ 0.
+/// Errors: unless 0 ≤ low ≤ 1 and high ≥ 0; and if they are ends in place of distances from 1.
 /// Source: CISPO, arXiv:2506.13585.
 struct cispo {
   /// Distance of the lower end from 1, in [0, 1].
