@@ -187,3 +187,13 @@ TEST_CASE("A calibration with a prior is the first stage of a shaped reward") {
   const calibration view{Eigen::Map<const matrix<double>>(other.data(), 1, 2), prior};
   CHECK(same(view(matrix<double>{{3}}), calibrate(other, prior, matrix<double>{{3}})));
 }
+
+TEST_CASE("A response that is alone has no rank if the prior has no weight") {
+  const calibration_prior<double> none;
+  const std::vector<int> prompt{0, 1, 1};
+  const array<double> rewards{{5, 1, 2}};
+  CHECK(error_of([&] { calibrate_leave_one_out(none, prompt, rewards); }) ==
+        "calibrate_leave_one_out: expected at least 2 responses to each prompt, because the prior has no weight, got 1 "
+        "at index 0");
+  CHECK(same(calibrate_leave_one_out(none, prompt, rewards, unscored::propagate), array<double>{{NaN, 0, 1}}));
+}

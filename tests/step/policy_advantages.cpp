@@ -109,3 +109,24 @@ TEST_CASE("Buffers that do not fit and wrong parameters are rejected") {
         }) == "group_standardized: expected epsilon finite and at least 0, got -1");
   CHECK(error_of([&] { policy_advantages{no_kl{}, max_at_n{0}}; }) == "max_at_n: expected n of at least 1, got 0");
 }
+
+TEST_CASE("A KL term that overflows is an error that names it, not the advantages") {
+  const matrix<float> now = matrix<float>::Constant(2, 3, -1), rewards{{1, 0}};
+  matrix<float> reference = now;
+  reference(1, 2) = -3e29f;
+  const token_batch<float> batch{.log_probabilities = now, .reference_log_probabilities = reference};
+  const std::string text =
+      "policy_advantages: expected a KL term that a float can hold, got 1e+10 times 3.00000005e+29 at row 0, column 1";
+  CHECK(error_of([&] { policy_advantages{k1_in_reward{.beta = 1e10}, leave_one_out{}}(batch, rewards); }) == text);
+  CHECK(error_of([&] { policy_advantages{k1_in_reward{.beta = 1e10}, group_standardized{}}(batch, rewards); }) == text);
+  reference.setConstant(-1);
+  // Reward-to-go of a small sum, with a large one of each token.
+  matrix<float> cancelling = now;
+  cancelling(1, 0) = -1 - 3e29f, cancelling(1, 1) = -1;
+  matrix<float> other = reference;
+  other(1, 0) = -1, other(1, 1) = -1 - 3e29f;
+  const token_batch<float> opposite{.log_probabilities = cancelling, .reference_log_probabilities = other};
+  CHECK(error_of([&] {
+          policy_advantages{k1_reward_to_go{.beta = 1e10}, leave_one_out{}}(opposite, rewards);
+        }).starts_with("policy_advantages: expected finite advantages, got -inf at row 1, column 1"));
+}

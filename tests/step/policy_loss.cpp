@@ -270,3 +270,39 @@ TEST_CASE("A masked response whose token advantages are NaN counts unless NaN is
   const policy_loss propagates{no_kl{}, reinforce{}, sequence_mean_of_token_sums{}, unscored::propagate};
   CHECK(propagates(batch, advantages).loss == near(3, 1e-6));
 }
+
+TEST_CASE("A gradient or a loss that overflows is an error with its place") {
+  const matrix<float> now = matrix<float>::Constant(2, 70, -1), far = matrix<float>::Constant(2, 70, -19);
+  const array<float> advantages{{0, 3e38f}};
+  const token_batch<float> on_policy{.log_probabilities = now};
+  const policy_loss steep{no_kl{}, reinforce{}, sequence_mean_of_token_sums{.length = 1e-3}};
+  CHECK(error_of([&] { steep(on_policy, advantages); }) ==
+        "policy_loss: expected a finite gradient, got -inf at row 1, column 0");
+  // The clipped loss is finite where its slope is not, and the sum of finite losses may be infinite.
+  const token_batch<float> moved{.log_probabilities = now, .old_log_probabilities = far};
+  CHECK(error_of([&] {
+          policy_loss{no_kl{}, ppo_clip{}}(moved, array<float>(-advantages));
+        }).starts_with("policy_loss: expected a finite gradient, got inf at row 1, column 0"));
+  CHECK(error_of([&] {
+          policy_loss{no_kl{}, reinforce{}, token_mean{}}(on_policy, advantages);
+        }) == "policy_loss: expected a finite loss, got inf for response 1");
+  // Finite numbers whose sum overflows are a gradient like any other.
+  const array<float> large{{0, 1.5e36f}};
+  const auto out = policy_loss{no_kl{}, reinforce{}, sequence_mean_of_token_sums{.length = 0.01}}(on_policy, large);
+  CHECK(out.gradient.isFinite().all());
+  CHECK(out.gradient(1, 69) == near(-7.5e37, 1e31));
+}
+
+TEST_CASE("The weights of a sampler need a floor from 0 to the cap") {
+  buffers<> b(1);
+  auto batch = b.sampled();
+  const policy_loss loss{no_kl{}, ppo_clip{}};
+  for (const double floor : {-0.1, 1.06, NaN, infinity<double>}) {
+    batch.sampler_weight_floor = floor;
+    CHECK(error_of([&] {
+            loss(batch, b.flat());
+          }).starts_with("policy_loss: expected a sampler_weight_floor from 0 to the cap, got "));
+  }
+  batch.sampler_weight_floor = 1.05;
+  CHECK(error_of([&] { loss(batch, b.flat()); }) == "no error");
+}

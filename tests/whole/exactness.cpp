@@ -160,7 +160,7 @@ TEST_CASE("Order statistics are exact to 1e-12") {
 
 // C(below, n)/C(count, n) by products in 113 bits.
 TEST_CASE("Procedures of samples are exact to 1e-12") {
-  worst best, unbiased, statistic;
+  worst best, unbiased;
   for (int count : {1, 2, 8, 64, 1000})
     for (int n : {1, 2, 4, 16, 64})
       for (int below = 0; below <= count && n <= count; below += std::max(1, count / 9)) {

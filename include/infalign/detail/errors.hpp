@@ -59,8 +59,8 @@ template <class Error>
 #if defined(__cpp_exceptions) || defined(_CPPUNWIND)
   throw error;
 #else
-  std::fprintf(stderr, "%s\n", error.what());
-  std::abort();
+  std::fprintf(stderr, "%s\n", error.what());  // not covered: the program ends before it can say so
+  std::abort();                                // not covered: as the line above
 #endif
 }
 
