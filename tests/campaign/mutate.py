@@ -23,8 +23,8 @@ import time
 root = pathlib.Path(__file__).resolve().parents[2]
 include, build = root / "include" / "infalign", root / ".build" / "mutants"
 compiler = ["g++", "-std=c++20", "-O0", "-w", "-DINFALIGN_MUTANT", f"-I{root}/tests/support", "-isystem", "/usr/include/eigen3"]
-whole = ["whole/plain_step", "whole/properties", "whole/other_trainers", "whole/threads"]
-libraries = {"whole/properties": ["-lrapidcheck"], "whole/threads": ["-pthread"]}
+whole = ["whole/plain_step", "whole/properties", "whole/other_trainers", "whole/exactness"]
+libraries = {"whole/properties": ["-lrapidcheck"]}
 
 # What is replaced, in code without its comments and strings. Each group is a place; each replacement a mutant.
 operators = [

@@ -41,9 +41,13 @@ TEST_CASE("The pooled model leaves two rewards out of all, ties included") {
     const auto expected = detail::leave_two_out(rows.row(p), p, [&](Index j, Index k, double) {
       return std::pair{pooled_without(table, p, j, k, table(p, j)), pooled_without(table, p, j, k, table(p, k))};
     });
-    const auto got =
-        std::bit_cast<std::array<double, sizeof(expected) / sizeof(double)>>(result[static_cast<std::size_t>(p)]);
-    const auto right = std::bit_cast<std::array<double, sizeof(expected) / sizeof(double)>>(expected);
-    for (std::size_t i = 0; i < got.size(); ++i) CHECK(got[i] == near(right[i], 1e-12));
+    const auto& got = result[static_cast<std::size_t>(p)];
+    CHECK(got.ff == near(expected.ff, 1e-12));
+    CHECK(got.fg == near(expected.fg, 1e-12));
+    CHECK(got.gg == near(expected.gg, 1e-12));
+    CHECK(got.fw == near(expected.fw, 1e-12));
+    CHECK(got.gw == near(expected.gw, 1e-12));
+    CHECK(got.ww == near(expected.ww, 1e-12));
+    CHECK(got.others == 3);
   }
 }
