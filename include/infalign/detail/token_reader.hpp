@@ -191,7 +191,7 @@ class token_reader {
   }
 
   /// True if x is finite and at least a factor of 10⁹ below overflow.
-  static bool is_small(S x) { return is_finite(x * S{1e9f}); }
+  static bool is_small(S x) { return is_finite(x * static_cast<S>(1e9)); }
 
   /// Throws at the first unmasked log-probability that is not finite, or huge. There may be none.
   void check_finite(Eigen::Index i, const token_block<S>& b) const {
@@ -244,7 +244,7 @@ void check_logarithms(const char* function, const token_batch<S, Mask>& batch) {
     if (is_nan(first) || !(first > 0)) return;
     largest = std::max(largest, first);
   }
-  if (largest > S{0.01f})
+  if (largest > static_cast<S>(0.01))
     fail(function, "log-probabilities, which are at most 0", "positive numbers only, as probabilities are");
 }
 
