@@ -258,15 +258,21 @@ TEST_CASE("Several files are one table") {
   files.push_back(folder / "bad");
   CHECK(error_of([&] { npy_table<float>{files}; }) ==
         "npy_table: expected a .npy file, got other first bytes in " + files.back().string());
+}
 
-  // Rows without columns need no bytes, so that a small file can have too many.
-  put(folder / "many", npy(padded("{'descr': '<f4', 'fortran_order': False, 'shape': (2000000000000000000, 0)}"), ""));
+TEST_CASE("Rows without columns need no bytes, so that a small file can have too many") {
+  const temporary_folder folder;
+  // As many as four files together just do not exceed.
+  const bool wide = sizeof(Eigen::Index) == 8;
+  const std::string rows = wide ? "2000000000000000000" : "500000000";
+  put(folder / "many", npy(padded("{'descr': '<f4', 'fortran_order': False, 'shape': (" + rows + ", 0)}"), ""));
   npy_table<float> many(std::vector<path>(4, folder / "many"));
-  CHECK(many.row(7'999'999'999'999'999'999).size() == 0);
+  const auto all = static_cast<Eigen::Index>(4 * std::stoll(rows));
+  CHECK(many.row(all - 1).size() == 0);
   CHECK(error_of([&] { many.append(folder / "many"); }) ==
-        "npy_table: expected at most 1223372036854775807 rows, got 2000000000000000000 in " +
-            (folder / "many").string());
-  CHECK(many.rows() == 8'000'000'000'000'000'000);
+        std::string("npy_table: expected at most ") + (wide ? "1223372036854775807" : "147483647") + " rows, got " +
+            rows + " in " + (folder / "many").string());
+  CHECK(many.rows() == all);
 }
 
 TEST_CASE("Copies share a mapping, which outlives the first table and its file") {

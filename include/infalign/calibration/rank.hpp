@@ -134,8 +134,10 @@ template <real_scalar S, class Rank>
 [[gnu::noinline]] void rank_lanes(const Rank& rank, const lane_counts<S>& c, int n, int itself, Eigen::Index count,
                                   S* __restrict ranks) {
   if (n < lanes<S>) return rank_each(rank, c, n, itself, count, ranks);
+  using integer = std::conditional_t<(sizeof(counter_of<S>) > sizeof(Eigen::Index)), Eigen::Index, counter_of<S>>;
   for (int j = 0; j < lanes<S>; ++j)
-    ranks[j] = static_cast<S>(rank(c.below[j], c.at_most[j] - c.below[j] - itself, count));
+    ranks[j] = static_cast<S>(
+        rank(static_cast<integer>(c.below[j]), static_cast<integer>(c.at_most[j] - c.below[j] - itself), count));
 }
 
 /// Throws at the first of n ranks that is not finite.

@@ -20,7 +20,7 @@ template <class Table>
 memory memory_of_rows(const Table& table) {
   if (table.rows() == 0) return {};
   const auto first = table.row(0), last = table.row(table.rows() - 1);
-  return {first.data(), 1, last.data() + last.size() - first.data(), 0, 1};
+  return {first.data(), 1, static_cast<Eigen::Index>(last.data() - first.data()) + last.size(), 0, 1};
 }
 template <real_scalar S>
 memory memory_of(const dense_rows<S>& table) {

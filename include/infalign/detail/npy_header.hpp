@@ -88,7 +88,9 @@ class npy_header {
       const auto last = token_.data() + token_.size();
       const auto [end, error] = std::from_chars(token_.data(), last, shape.emplace_back());
       const bool plain = token_.size() < 2 || token_[0] > '0';  // no sign, no leading zero
-      expect(error == std::errc{} && end == last && plain, "sizes from 0 up to 63 bits");
+      constexpr bool wide = sizeof(Eigen::Index) == 8;
+      expect(error == std::errc{} && end == last && plain,
+             wide ? "sizes from 0 up to 63 bits" : "sizes from 0 up to 31 bits");
       if (shape.size() == 1 || token_ != ")") expect(token_ == ",", "','");
     }
     advance();

@@ -37,7 +37,9 @@ template <real_scalar S, int N = lanes<S>>
 struct lane_counts {
   counter_of<S> below[std::size_t{N}], at_most[std::size_t{N}];
 
-  counts operator[](int j) const { return {below[j], at_most[j] - below[j]}; }
+  counts operator[](int j) const {
+    return {static_cast<Eigen::Index>(below[j]), static_cast<Eigen::Index>(at_most[j] - below[j])};
+  }
 };
 
 #if defined(__GNUC__)
@@ -127,8 +129,8 @@ counts count_one(const S* row, Eigen::Index K, S reward) {
     at_most -= x <= reward;
   }
   for (int j = 0; j < vector::size; ++j) {
-    sum_below += below[j];
-    sum_at_most += at_most[j];
+    sum_below += static_cast<Eigen::Index>(below[j]);
+    sum_at_most += static_cast<Eigen::Index>(at_most[j]);
   }
   for (; k < K; ++k) {
     sum_below += row[k] < reward;

@@ -221,7 +221,8 @@ void check_result(const char* function, const matrix<S>& gradient, const token_b
   const auto check_view = [&](const auto& view) {
     if (view.given() && view.rows() > 0)
       check_same_place(function, memory_of(gradient),
-                       {view.row(0), view.rows(), view.cols(), view.row(view.rows() > 1 ? 1 : 0) - view.row(0), 1},
+                       {view.row(0), view.rows(), view.cols(),
+                        static_cast<Eigen::Index>(view.row(view.rows() > 1 ? 1 : 0) - view.row(0)), 1},
                        "the batch");
   };
   check_view(batch.log_probabilities);
