@@ -45,7 +45,13 @@ using array = Eigen::Array<S, Eigen::Dynamic, 1>;
 namespace detail {
 template <class D>
 void accept_dense(const Eigen::DenseBase<D>&);
+
+/// The size of a container as an index.
+template <class Container>
+Eigen::Index size_of(const Container& c) {
+  return static_cast<Eigen::Index>(c.size());
 }
+}  // namespace detail
 
 /// Any Eigen matrix, array, map, block or expression of float or double.
 template <class E>

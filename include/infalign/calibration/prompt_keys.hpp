@@ -67,7 +67,7 @@ class prompt_keys {
   }
 
   /// The number of keys.
-  Eigen::Index size() const { return std::ssize(keys_); }
+  Eigen::Index size() const { return detail::size_of(keys_); }
 
   /// True if the key has an index.
   bool contains(std::string_view key) const { return find(key) >= 0; }
@@ -81,7 +81,8 @@ class prompt_keys {
   template <detail::string_range R>
   std::vector<Eigen::Index> operator()(const R& keys) const {
     std::vector<Eigen::Index> result;
-    for (const auto& key : keys) result.push_back(known(key, [&] { return detail::position(std::ssize(result)); }));
+    for (const auto& key : keys)
+      result.push_back(known(key, [&] { return detail::position(detail::size_of(result)); }));
     return result;
   }
 

@@ -61,7 +61,7 @@ std::vector<win_levels> win_levels_of(const char* function, const A& policy, con
     sort_scored(function, "policy", of_policy, p, on_unscored, y);
     sort_scored(function, "reference", of_reference, p, on_unscored, z);
     auto& prompt = result[static_cast<std::size_t>(p)];
-    prompt = {std::ssize(y), std::ssize(z), {}};
+    prompt = {size_of(y), size_of(z), {}};
     auto below = z.begin();
     for (auto i = y.begin(); i != y.end();) {
       const S reward = *i;
@@ -69,7 +69,8 @@ std::vector<win_levels> win_levels_of(const char* function, const A& policy, con
       while (below != z.end() && *below < reward) ++below;
       auto at_most = below;
       while (at_most != z.end() && *at_most == reward) ++at_most;
-      prompt.levels.push_back({i - y.begin(), below - z.begin(), at_most - z.begin()});
+      prompt.levels.push_back({static_cast<Eigen::Index>(i - y.begin()), static_cast<Eigen::Index>(below - z.begin()),
+                               static_cast<Eigen::Index>(at_most - z.begin())});
     }
   }
   return result;
@@ -107,7 +108,7 @@ array<double> win_rates_of(const char* function, const std::vector<win_levels>& 
                            const T2& reference_procedure) {
   sample_cdfs policy_cdfs(function, policy_procedure);
   sample_cdfs reference_cdfs(function, reference_procedure);
-  array<double> result(std::ssize(prompts));
+  array<double> result(size_of(prompts));
   for (Eigen::Index p = 0; p < result.size(); ++p) {
     const auto& [M, K, levels] = prompts[static_cast<std::size_t>(p)];
     if (M == 0 || K == 0) {  // nothing scored, and NaN is propagated
@@ -132,7 +133,7 @@ template <vector_expression Rates>
 mean_estimate mean_of_scored(const Rates& rates) {
   std::vector<double> scored;
   std::copy_if(rates.begin(), rates.end(), std::back_inserter(scored), [](double w) { return !is_nan(w); });
-  return mean_over_prompts(Eigen::Map<const array<double>>(scored.data(), std::ssize(scored)));
+  return mean_over_prompts(Eigen::Map<const array<double>>(scored.data(), size_of(scored)));
 }
 
 }  // namespace detail

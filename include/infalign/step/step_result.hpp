@@ -187,7 +187,7 @@ namespace detail {
 template <class T, class F>
 void as_doubles(T& metrics, const F& f) {
   auto values = std::bit_cast<std::array<double, sizeof(T) / sizeof(double)>>(metrics);
-  f(Eigen::Map<array<double>>(values.data(), std::ssize(values)));
+  f(Eigen::Map<array<double>>(values.data(), detail::size_of(values)));
   metrics = std::bit_cast<T>(values);
 }
 

@@ -66,7 +66,7 @@ std::optional<double> beta_at_mean_kl(const Scores& scores, double kl) {
 /// Shapes: rewards[p] and scores[p] are those of prompt p's responses. Returns a number for each prompt.
 template <procedure T, class Rewards = std::vector<array<double>>, class Scores = std::vector<array<double>>>
 array<double> finite_win_rates(const Rewards& rewards, const Scores& scores, double beta, const T& both) {
-  array<double> result(std::ssize(rewards));
+  array<double> result(detail::size_of(rewards));
   for (std::size_t p = 0; p < rewards.size(); ++p) {
     const auto n = rewards[p].size();
     result[static_cast<Eigen::Index>(p)] = exact_win_rate(rewards[p], finite_policy(scores[p], beta).probability,
