@@ -171,7 +171,8 @@ jsonl_rewards<S> read_jsonl(std::istream& in, const std::string& name, unscored 
 template <real_scalar S = double>
 jsonl_rewards<S> read_jsonl(const std::filesystem::path& file, unscored on_unscored = unscored::error) {
   std::ifstream in(file);
-  if (!in) throw std::runtime_error(file.string() + ": cannot be opened");
+  // Some standard libraries open a folder and read nothing.
+  if (!in || std::filesystem::is_directory(file)) throw std::runtime_error(file.string() + ": cannot be opened");
   return read_jsonl<S>(in, file.string(), on_unscored);
 }
 
