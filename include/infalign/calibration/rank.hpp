@@ -37,7 +37,7 @@ concept rank_functor = requires(const R& rank, Eigen::Index n) {
 ///
 /// Range: [0, 1].
 struct mid_rank {
-  /// Always.
+  /// Its ranks are finite.
   static constexpr bool finite = true;
 
   /// The rank.
@@ -52,7 +52,7 @@ struct mid_rank {
 ///
 /// Range: [0, 1].
 struct strict_rank {
-  /// Always.
+  /// Its ranks are finite.
   static constexpr bool finite = true;
 
   /// The rank.
@@ -67,7 +67,7 @@ struct strict_rank {
 ///
 /// Range: [0, 1].
 struct weak_rank {
-  /// Always.
+  /// Its ranks are finite.
   static constexpr bool finite = true;
 
   /// The rank.
@@ -83,7 +83,7 @@ struct weak_rank {
 /// Range: (0, 1].
 /// Source: Amini, Vieira, Ash and Cotterell, "Variational Best-of-N Alignment", arXiv:2407.06057.
 struct add_one_rank {
-  /// Always.
+  /// Its ranks are finite.
   static constexpr bool finite = true;
 
   /// The rank.
