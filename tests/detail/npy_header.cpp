@@ -219,3 +219,10 @@ TEST_CASE("A preamble is a header that is found again, with the data at a multip
   CHECK(detail::npy_dtype<double> == "<f8"s);
   CHECK(detail::npy_dtype<std::int64_t> == "<i8"s);
 }
+
+TEST_CASE("An error quotes at most 200 bytes of a header") {
+  const detail::file_task task{"test", "file.npy"};
+  const auto error = error_of([&] { detail::npy_header("{'" + std::string(5000, 'k') + "': 1}", task); });
+  CHECK(error.size() < 400);
+  CHECK(error.ends_with("kkk... in file.npy"));
+}

@@ -32,7 +32,7 @@ struct file_task {
   const std::filesystem::path& file;
 
   [[noreturn]] void reject(const std::string& expected, const std::string& got) const {
-    fail(function, expected, concat(got, " in ", file.string()));
+    fail(function, expected, concat(got.size() > 200 ? got.substr(0, 200) + "..." : got, " in ", file.string()));
   }
   /// Call it directly after the system call that set errno.
   [[noreturn]] void fail_system(const char* action) const {
