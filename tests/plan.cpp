@@ -127,6 +127,16 @@ TEST_CASE("A KL that few references or few responses cannot reach is measured at
         }).find("best_exponential: expected a kl of at most") == 0);
 }
 
+TEST_CASE("A prior that seems to be without errors counts as very many references") {
+  const matrix<double> log{{0, 1, 1, 3, 4}, {5, 2, -1, 0, 0}, {1, 2, 3, 4, 9}, {0, 2, 4, 6, 1}};
+  const auto plan = plan_rewards(log, best_of{2}, at_kl{0.2});
+  REQUIRE(plan.measured.back().equivalent_count == infinity<double>);
+  const auto exact = best_exponential(best_of{2}, at_kl{0.2});
+  CHECK(plan.t == Approx(exact.transform.t));
+  CHECK(plan.beta > exact.beta / 4);
+  CHECK(plan.beta < exact.beta * 4);
+}
+
 TEST_CASE("Errors: too few prompts, a KL that is wrong") {
   CHECK(error_of([] {
           plan_rewards(matrix<double>{{1, 2, 3, 4}}, best_of{4}, at_kl{0.5});

@@ -13,7 +13,7 @@ wide=()
 [ "$(uname -m)" != x86_64 ] || wide=(-mavx2 -mfma)
 unit -DUNIT=0 -o "$folder/main.o"
 unit -DUNIT=1 "$@" -o "$folder/first.o"
-unit -DUNIT=2 "${wide[@]}" -ffast-math "$@" -o "$folder/second.o"
+unit -DUNIT=2 ${wide[@]+"${wide[@]}"} -ffast-math "$@" -o "$folder/second.o"
 "$compiler" "$folder/main.o" "$folder/first.o" "$folder/second.o" -o "$folder/in_order"
 "$compiler" "$folder/main.o" "$folder/second.o" "$folder/first.o" -o "$folder/reversed"
 "$folder/in_order" | tee "$folder/expected"

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Each allocation of each function fails in turn: std::bad_alloc comes out and nothing else, nothing leaks, objects are as
 // before, and the next call has the right result.
+#include <infalign/adapters/jsonl.hpp>
 #include <infalign/infalign.hpp>
+#include <infalign/plan.hpp>
 #if __has_include(<sys/mman.h>)
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <infalign/adapters/npy.hpp>
 #endif
 
@@ -10,6 +15,8 @@
 #include "counted_memory.hpp"
 #include "files.hpp"
 
+#include <csignal>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -17,12 +24,12 @@ using namespace infalign;
 
 namespace {
 
-/// The number of allocations of f that were made to fail: each of the first 200, and then fewer. After each, unchanged() must
-/// be true.
+/// The number of allocations of f that were made to fail: each of the first `each`, and then fewer. After each, unchanged()
+/// must be true.
 template <class F, class Unchanged>
-int failures_of(const char* what, const F& f, const Unchanged& unchanged) {
+int failures_of(const char* what, const F& f, const Unchanged& unchanged, int each = 200) {
   int failures = 0;
-  for (int n = 0; n < 1'000'000; n += 1 + n / 200) {
+  for (int n = 0; n < 10'000'000; n += 1 + n / each) {
     const long live = memory::live;
     bool threw = false, other = false;
     memory::fails_after = n;
@@ -63,7 +70,6 @@ void check(const char* what, const F& f) {
 
 const matrix<double> reference = (10 * matrix<double>::Random(5, 12)).round(),
                      rewards = (10 * matrix<double>::Random(5, 3)).round();
-const matrix<double> by_columns = rewards;
 const std::vector<int> prompt{4, 4, 0, 1, 2, 3, 0, 1, 2, 3, 4, 4, 0, 0, 1};
 const array<double> flat = (10 * array<double>::Random(15)).round();
 const matrix<double> now = matrix<double>::Random(15, 70) - 2, before = now + 0.1 * matrix<double>::Random(15, 70);
@@ -161,6 +167,15 @@ TEST_CASE("Measures and theory survive failing allocations") {
   check("ascent_transform", [] { return array<double>(ascent_transform(rewards.abs() / 20, best_of{4}).value); });
 }
 
+TEST_CASE("A plan survives failing allocations") {
+  const matrix<double> log{{0, 1, 1, 3, 4}, {5, 2, -1, 0, 0}, {1, 2, 3, 4, 9}, {0, 2, 4, 6, 1}};
+  double beta = 0;
+  const int failures = failures_of(
+      "plan_rewards", [&] { beta = plan_rewards(log, best_of{2}, at_kl{0.2}).beta; }, [] { return true; }, 2);
+  CHECK(failures > 10);
+  CHECK(beta == plan_rewards(log, best_of{2}, at_kl{0.2}).beta);
+}
+
 TEST_CASE("A step survives failing allocations, and its workspace can be used again") {
   const policy_gradient step{k1_in_reward{.beta = 0.1}, group_standardized{}, ppo_clip{}, token_mean{}};
   check("step", [&] { return step(batch, rewards).gradient; });
@@ -194,7 +209,7 @@ TEST_CASE("Files are whole and old ones unchanged if memory ends while they are 
   write_npy(file, reference);
   const npy_table<double> old(file);
   failures_of(
-      "write_npy", [&] { write_npy(file, by_columns); },
+      "write_npy", [&] { write_npy(file, rewards); },
       [&] {
         return folder.files().size() == 1 &&
                same(calibrate(npy_table<double>(file), rewards), calibrate(reference, rewards));
@@ -205,5 +220,58 @@ TEST_CASE("Files are whole and old ones unchanged if memory ends while they are 
     failures_of(
         "append", [&] { growing.append(file); }, [&] { return growing.rows() == 5 * i; });
   CHECK(growing.rows() == 25);
+}
+
+// nlohmann-json allocates in functions that must not throw, which ends the program. So each failure has a process of its own.
+TEST_CASE("A log is read rightly, or there is an error, or the program ends, if memory ends") {
+  const std::string log = R"({"prompt": "a name that is too long for a small string", "rewards": [1, NaN, -Infinity]}
+{"prompt": [{"role": "user", "content": "a question"}], "rewards": [0.5, 2, 1e3]}
+{"prompt": "a name that is too long for a small string", "reward": 7}
+)";
+  const auto read = [&log] {
+    std::istringstream in(log);
+    return read_jsonl<double>(in, "log", unscored::propagate);
+  };
+  const auto whole = read();
+  enum outcome { right, out_of_memory, unreadable, wrong, ended };
+  int counts[5] = {}, n = 0;
+  for (; n < 100'000; ++n) {
+    const auto child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      const rlimit no_core{0, 0};
+      ::setrlimit(RLIMIT_CORE, &no_core);
+      std::signal(SIGABRT, SIG_DFL);
+      std::set_terminate([] { ::_exit(ended); });
+      std::istringstream in(log);
+      memory::fails_after = n;
+      int result = wrong;
+      try {
+        const auto again = read_jsonl<double>(in, "log", unscored::propagate);
+        const bool all = memory::fails_after >= 0;
+        memory::fails_after = -1;
+        if (again.prompts == whole.prompts && again.rewards.rows() == whole.rewards.rows() &&
+            same(again.rewards.row(0), whole.rewards.row(0)) && same(again.rewards.row(1), whole.rewards.row(1)))
+          result = all ? 100 : right;
+      } catch (const std::bad_alloc&) {
+        result = out_of_memory;
+      } catch (const std::runtime_error& error) {
+        memory::fails_after = -1;
+        if (std::string(error.what()).find("cannot be read") != std::string::npos) result = unreadable;
+      } catch (...) {
+      }
+      ::_exit(result);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    INFO("allocation " << n);
+    REQUIRE(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 100) break;
+    REQUIRE(WEXITSTATUS(status) < 5);
+    REQUIRE(WEXITSTATUS(status) != wrong);
+    ++counts[WEXITSTATUS(status)];
+  }
+  CHECK(n > 30);
+  CHECK(counts[out_of_memory] > counts[ended]);
 }
 #endif

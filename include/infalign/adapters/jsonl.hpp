@@ -78,11 +78,13 @@ inline std::string beginning(std::string text) {
 /// A reward as a line of JSON has it. `reject` throws its argument with the line's number.
 template <real_scalar S, class Reject>
 S read_reward(const nlohmann::json& value, const std::string& where, unscored on_unscored, const Reject& reject) {
-  if ((value.is_null() || value == "NaN") && on_unscored == unscored::propagate) return nan<S>;
-  if (value == "Infinity") return infinite<S>;
-  if (value == "-Infinity") return -infinite<S>;
-  const auto shown = [&value] {
-    return value == "NaN" ? "NaN" : beginning(value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
+  const auto* text = value.get_ptr<const std::string*>();  // comparing `value` itself allocates in a noexcept function
+  const auto is = [text](const char* word) { return text && *text == word; };
+  if ((value.is_null() || is("NaN")) && on_unscored == unscored::propagate) return nan<S>;
+  if (is("Infinity")) return infinite<S>;
+  if (is("-Infinity")) return -infinite<S>;
+  const auto shown = [&] {
+    return is("NaN") ? "NaN" : beginning(value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
   };
   if (!value.is_number()) reject(concat("expected a number at ", where, ", got ", shown()));
   const S reward = static_cast<S>(value.template get<double>());
@@ -143,8 +145,9 @@ void read_jsonl_line(const std::string& line, unscored on_unscored, std::vector<
 /// name: the stream's name, for errors.
 /// NaN: an unscored reward, null or NaN, is an error, or with `unscored::propagate` a NaN.
 /// Errors: `std::runtime_error`. "NAME:LINE: expected X" or "NAME:LINE: not JSON: …" if a line is not such an object or
-/// a reward is not a number that S can hold; "NAME: …" if the stream cannot be read or has no rewards. If memory ends while
-/// a line is parsed, the program may end too, because nlohmann-json allocates in functions that must not throw.
+/// a reward is not a number that S can hold; "NAME: …" if the stream cannot be read or has no rewards. If memory runs out
+/// while a line is read, the stream reports "cannot be read"; while it is parsed, the program may end, because nlohmann-json
+/// allocates in functions that must not throw.
 template <real_scalar S = double>
 jsonl_rewards<S> read_jsonl(std::istream& in, const std::string& name, unscored on_unscored = unscored::error) {
   std::vector<std::vector<S>> rows;

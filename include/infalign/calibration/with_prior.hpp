@@ -105,7 +105,7 @@ auto calibrate(const T& reference, const Prior& prior, const Batch&... batch) {
       "calibrate",
       [&](const auto&... call) {
         detail::calibrate_rows_with_prior(
-            reference, prior, [&](Eigen::Index p) { return prior.fit(table.row(p)); }, call...);
+            table, prior, [&](Eigen::Index p) { return prior.fit(table.row(p)); }, call...);
       },
       batch...);
 }

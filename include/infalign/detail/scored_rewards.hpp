@@ -5,8 +5,6 @@
 #include <infalign/detail/batch.hpp>
 #include <infalign/step/step_result.hpp>
 
-#include <cmath>
-
 #include <infalign/detail/begin.hpp>
 
 /// \file
@@ -33,7 +31,7 @@ double scored_squares(const S* rewards, Eigen::Index size, double mean) {
 
 /// The sample standard deviation of n numbers with this sum of squared differences from their mean.
 inline double deviation(double squares, double n) {
-  return n > 1 ? std::sqrt(squares / (n - 1)) : 0;
+  return metric_std{.sum = 0, .squares = squares, .weight = n};
 }
 
 /// Throws if a reward is infinite, or NaN unless that is propagated: training needs numbers.

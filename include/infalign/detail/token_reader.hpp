@@ -215,21 +215,26 @@ class token_reader {
   const token_batch<S, Mask>& batch_;
 };
 
+/// Calls f(name, view) for each view of a batch, given or not.
+template <real_scalar S, class Mask, class F>
+void for_each_view(const token_batch<S, Mask>& batch, const F& f) {
+  f("log_probabilities", batch.log_probabilities);
+  f("reference_log_probabilities", batch.reference_log_probabilities);
+  f("mask", batch.mask);
+  f("old_log_probabilities", batch.old_log_probabilities);
+  f("sampler_log_probabilities", batch.sampler_log_probabilities);
+}
+
 /// Throws if a gradient of B × T is in the memory of a view of the batch, unless each number is in the place of its own.
 template <real_scalar S, class Mask>
 void check_result(const char* function, const matrix<S>& gradient, const token_batch<S, Mask>& batch) {
-  const auto check_view = [&](const auto& view) {
+  for_each_view(batch, [&](const char*, const auto& view) {
     if (view.given() && view.rows() > 0)
       check_same_place(function, memory_of(gradient),
                        {view.row(0), view.rows(), view.cols(),
                         static_cast<Eigen::Index>(view.row(view.rows() > 1 ? 1 : 0) - view.row(0)), 1},
                        "the batch");
-  };
-  check_view(batch.log_probabilities);
-  check_view(batch.reference_log_probabilities);
-  check_view(batch.mask);
-  check_view(batch.old_log_probabilities);
-  check_view(batch.sampler_log_probabilities);
+  });
 }
 
 /// Throws if the first unmasked log-probability of every response is above 0: these are probabilities.
@@ -257,14 +262,10 @@ void check_batch(const char* function, const token_batch<S, Mask>& batch, const 
     fail(function, concat(now.rows(), " ", what, ", one for each row of log_probabilities"), concat(responses));
   if (responses == 0) return;
   const auto shape = [](const auto& view) { return concat(view.rows(), " x ", view.cols()); };
-  const auto check_shape = [&](const char* name, const auto& view) {
+  for_each_view(batch, [&](const char* name, const auto& view) {
     if (view.given() && (view.rows() != now.rows() || view.cols() != now.cols()))
       fail(function, concat(name, " of ", shape(now)), shape(view));
-  };
-  check_shape("reference_log_probabilities", batch.reference_log_probabilities);
-  check_shape("mask", batch.mask);
-  check_shape("old_log_probabilities", batch.old_log_probabilities);
-  check_shape("sampler_log_probabilities", batch.sampler_log_probabilities);
+  });
   check_positive(function, "a sampler_weight_cap", batch.sampler_weight_cap);
   const double floor = batch.sampler_weight_floor;
   if (!is_finite(floor) || floor < 0 || floor > batch.sampler_weight_cap)

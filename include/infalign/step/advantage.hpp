@@ -104,6 +104,11 @@ template <class R>
 using affine_of = std::remove_cvref_t<
     decltype((double{} * std::declval<differences_of<R>>() + double{}).template cast<typename R::Scalar>())>;
 
+/// The rule for what is added to a standard deviation.
+inline void check_epsilon(const char* function, double epsilon) {
+  if (!is_finite(epsilon) || epsilon < 0) fail(function, "epsilon finite and at least 0", concat(epsilon));
+}
+
 /// r_i − r_0 in double. Equal rewards give exact zeros.
 template <class R>
 differences_of<R> differences(const R& r) {
@@ -198,10 +203,7 @@ struct group_standardized {
   static int smallest_group() { return 2; }
 
   /// Checks epsilon.
-  void check() const {
-    if (!detail::is_finite(epsilon) || epsilon < 0)
-      detail::fail("group_standardized", "epsilon finite and at least 0", detail::concat(epsilon));
-  }
+  void check() const { detail::check_epsilon("group_standardized", epsilon); }
 
   /// The advantages of one group.
   template <vector_expression R>
@@ -232,10 +234,7 @@ struct batch_standardized {
   static int smallest_group() { return 2; }
 
   /// Checks epsilon.
-  void check() const {
-    if (!detail::is_finite(epsilon) || epsilon < 0)
-      detail::fail("batch_standardized", "epsilon finite and at least 0", detail::concat(epsilon));
-  }
+  void check() const { detail::check_epsilon("batch_standardized", epsilon); }
 
   /// The advantages of one group.
   template <vector_expression R>

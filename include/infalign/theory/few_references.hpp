@@ -46,10 +46,11 @@ class even_draws {
 /// The reference rewards of a prompt, as true calibrated rewards, are K uniform numbers. Between two of them Ĉ is
 /// constant, so that the policy's density is constant too. The numbers are drawn once, so that results are smooth in t
 /// and β. If K is not whole, some prompts have the next lower number and some the next higher. Each draw is used a
-/// second time upside down.
+/// second time upside down. More than 4,096 references, and infinitely many, are taken as 4,096.
 class few_reference_policy {
  public:
-  explicit few_reference_policy(double count) {
+  explicit few_reference_policy(double references) {
+    const double count = std::min(references, most_references);
     const auto prompts = static_cast<int>(std::clamp(16384 / count, 64.0, 4096.0));
     const double whole = std::floor(count);
     for (int p = 0; p < prompts; ++p) {
@@ -136,6 +137,8 @@ class few_reference_policy {
     return sum / static_cast<double>(prompts_.size());
   }
 
+  static constexpr double most_references = 4096;
+
  private:
   /// The density where Ĉ has one value, but for a factor.
   struct level {
@@ -168,7 +171,8 @@ transform_with_beta<normalized_exponential> best_exponential(const T1& policy_pr
   check_kl(name, at.kl);
   if (is_nan(references.count) || !(references.count >= 1))
     fail(name, "a count of at least 1", concat(references.count));
-  if (references.count > 4096) return best_exponential(policy_procedure, reference_procedure, at);
+  if (references.count > few_reference_policy::most_references)
+    return best_exponential(policy_procedure, reference_procedure, at);
   check_part(policy_procedure);
   check_part(reference_procedure);
   few_reference_policy policy(references.count);
