@@ -6,6 +6,7 @@
 #include <cmath>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 using namespace infalign;
@@ -84,4 +85,19 @@ TEMPLATE_TEST_CASE("Scored rewards are counted even if their sum is not finite",
   const std::string none = "count: expected at least one reference reward for each prompt, got none at row 7";
   CHECK(error_of([&] { scored(array<S>(0), unscored::error); }) == none);
   CHECK(scored(array<S>::Constant(9, nan), unscored::propagate) == 0);
+}
+
+TEMPLATE_TEST_CASE("A NaN is seen at every position of a row of any length", "", float, double) {
+  using S = TestType;
+  int wrong = 0;
+  for (Index K = 1; K <= 260; K += K < 70 ? 1 : 19) {
+    array<S> row = array<S>::LinSpaced(K, -1, 1);
+    wrong += !detail::has_finite_sum(row.data(), K);
+    for (Index k = 0; k < K; ++k) {
+      const S old = std::exchange(row[k], missing<S>);
+      wrong += detail::has_finite_sum(row.data(), K);
+      row[k] = old;
+    }
+  }
+  CHECK(wrong == 0);
 }

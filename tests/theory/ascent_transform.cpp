@@ -16,6 +16,11 @@ TEST_CASE("The ascent transform of four responses with a tie is the one computed
   CHECK(phi(0.25) == near(0, 1e-15));
   CHECK(phi(0.5) == near(0.5 * (0.25 - 0.0625), 1e-15));
   CHECK(phi(1.0) == near(0.5 * (0.25 - 0.0625) + 1.5 * (1 - 0.25), 1e-15));
+  // Without a response at 1, the last interval is from 1/2 to 1, where F is 1.
+  const auto half = ascent_transform(array<double>{{0.5, 0.25}}, best_of{2});
+  CHECK(half(0.25) == near(0, 1e-15));
+  CHECK(half(0.5) == near(1 * (0.25 - 0.0625), 1e-15));
+  CHECK(half(1.0) == near(1 * (0.25 - 0.0625) + 2 * (1 - 0.25), 1e-15));
   CHECK(error_of([] { ascent_transform(array<double>(0), best_of{2}); }) ==
         "ascent_transform: expected at least one calibrated reward, got none");
   CHECK(error_of([] {

@@ -59,6 +59,21 @@ TEST_CASE("Win rates at one KL: four transforms stay below the optimum, whose be
   check(worst_of{10}, -1, 0.5, {0.9168, 0.9795, 0.9931, 0.9967, 0.997385}, 0.026148);
 }
 
+// Worst-of-2 against best-of-16 at β = 0.216: one solution hardly wins, another gives up almost all of the KL for a win rate
+// of 0.66.
+TEST_CASE("Of several solutions the best is returned: no other policy has a higher W - beta KL") {
+  const double beta = 0.216;
+  const auto best = optimal_transform(worst_of{2}, best_of{16}, at_beta{beta});
+  const double gain = best.win_rate - beta * best.kl;
+  CHECK(best.win_rate == near(0.66, 0.005));
+  CHECK(gain > 0.03);
+  for (const double t : {-20., -5., 0., 2., 5., 10., 20., 50.})
+    for (const double kl : {0.1, 0.5, 1., 2., 3.}) {
+      const aligned_policy other(normalized_exponential{t}, at_kl{kl});
+      CHECK(other.win_rate(worst_of{2}, best_of{16}) - beta * kl < gain);
+    }
+}
+
 TEST_CASE("For one sample the optimum is the identity") {
   for (double beta : {0.01, 0.5, 20.0}) {
     const auto best = optimal_transform(plain_sampling{}, at_beta{beta});

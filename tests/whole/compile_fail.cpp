@@ -1,50 +1,53 @@
 // SPDX-License-Identifier: MIT
-// One wrong use for each case but `right`. tests/CMakeLists.txt has the text that the compiler must print for it.
+// Uses that the compiler must refuse, if WRONG is defined: programs/compile_fail.sh looks for the text of each, and for its line.
 #include <infalign/infalign.hpp>
 
 using namespace infalign;
 
+void right(const matrix<float>& f, const matrix<double>& d, const array<float>& flat) {
+  const token_batch<float> batch{.log_probabilities = f, .reference_log_probabilities = f};
+  policy_gradient{k1_in_reward{.beta = 1}, leave_one_out{}}(batch, f);
+  calibrate(f, f);
+  transform(d, identity{});
+  policy_gradient{no_kl{}, no_baseline{}}(batch, flat);
+}
+
+#ifdef WRONG
 struct kl_without_loss {
   double beta;
   static constexpr auto place = kl_place::token_loss;
 };
 
-void use(const matrix<float>& f, const matrix<double>& d, const array<float>& flat) {
+void wrong(const matrix<float>& f, const matrix<double>& d, const array<float>& flat) {
   const token_batch<float> batch{.log_probabilities = f, .reference_log_probabilities = f};
-#if defined(CASE_right)
-  policy_gradient{k1_in_reward{.beta = 1}, leave_one_out{}}(batch, f);
-  calibrate(f, f);
-  transform(d, identity{});
-  policy_gradient{no_kl{}, no_baseline{}}(batch, flat);
-#elif defined(CASE_unlike_scalars)
+  // error: reference and rewards must have the same scalar type
   calibrate(d, f);
-#elif defined(CASE_column_for_groups)
+  // error: this estimator compares the responses to a prompt
   policy_gradient{no_kl{}, leave_one_out{}}(batch, flat);
-#elif defined(CASE_sequence_surrogate_with_token_mean)
+  // error: a sequence-level surrogate has one term a response
   policy_gradient{no_kl{}, leave_one_out{}, gspo_clip{}, token_mean{}};
-#elif defined(CASE_sequence_kl_with_token_mean)
+  // error: a KL loss on the whole sequence takes sequence_mean_of_token_sums
   policy_gradient{k3_loss{.beta = 1}, leave_one_out{}, reinforce{}, token_mean{}};
-#elif defined(CASE_to_go_with_sequence_surrogate)
+  // error: k1_reward_to_go differs by token
   policy_gradient{k1_reward_to_go{.beta = 1}, leave_one_out{}, sequence_clip{}};
-#elif defined(CASE_view_of_another_scalar)
-  const token_batch<float> wrong{.log_probabilities = d};
-#elif defined(CASE_view_of_columns)
+  // error: the buffer has another scalar type than the view
+  const token_batch<float> view_of_another_scalar{.log_probabilities = d};
+  // error: rows must be contiguous
   const Eigen::ArrayXXf by_columns = f;
-  const token_batch<float> wrong{.log_probabilities = by_columns};
-#elif defined(CASE_view_of_expression)
-  const token_batch<float> wrong{.log_probabilities = f + f};
-#elif defined(CASE_number_as_transform)
+  const token_batch<float> view_of_columns{.log_probabilities = by_columns};
+  // error: an expression has no buffer to view
+  const token_batch<float> view_of_expression{.log_probabilities = f + f};
+  // error: reward_transform
   transform(f, 3);
-#elif defined(CASE_view_of_temporary)
-  const token_batch<float> wrong{.log_probabilities = matrix<float>(f + f)};
-#elif defined(CASE_kl_without_loss)
-  using wrong = policy_gradient<kl_without_loss, leave_one_out>;
-#elif defined(CASE_step_of_unlike_scalars)
+  // error: deleted
+  const token_batch<float> view_of_temporary{.log_probabilities = matrix<float>(f + f)};
+  // error: kl_term
+  using refused = policy_gradient<kl_without_loss, leave_one_out>;
+  // error: rewards and log-probabilities must have the same scalar type
   policy_gradient{no_kl{}, leave_one_out{}}(batch, d);
-#elif defined(CASE_reward_kl_in_loss)
+  // error: a KL in the reward is part of the advantages
   policy_loss{k1_in_reward{.beta = 1}};
-#elif defined(CASE_loss_kl_in_advantages)
+  // error: a KL loss is part of policy_loss
   policy_advantages{k3_loss{.beta = 1}, leave_one_out{}};
-#endif
-  (void)flat;
 }
+#endif
