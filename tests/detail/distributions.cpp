@@ -27,6 +27,21 @@ TEST_CASE("Stirling's error is the one computed from the factorial, on both side
   }
 }
 
+TEST_CASE("A sum of at least k terms is the plain sum, on both sides of the mean and beyond the range") {
+  for (const int n : {1, 5, 40})
+    for (const double q : {0.05, 0.5, 0.9})
+      for (int k = 0; k <= n + 1; ++k) {
+        double all = 0;
+        for (int j = n; j >= k; --j) all += binomial_probability(j, n, q);
+        const double got = at_least(
+            k, 0, n, n * q, [&](int j) { return j < 0 || j > n ? 0 : binomial_probability(j, n, q); },
+            [&](int j) { return (n - j) * q / ((j + 1) * (1 - q)); });
+        CAPTURE(n, q, k);
+        CHECK(got == near(all, 1e-13));
+        CHECK((got >= 0 && got <= 1));
+      }
+}
+
 TEST_CASE("The Poisson tail is 1 less the probabilities up to K") {
   for (const double mean : {0.1, 3., 40.}) {
     double up_to = 0, term = std::exp(-mean);

@@ -4,6 +4,8 @@
 
 #include "arrays.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <random>
 #include <vector>
 
@@ -49,5 +51,96 @@ TEST_CASE("The pooled model leaves two rewards out of all, ties included") {
     CHECK(got.gw == near(expected.gw, 1e-12));
     CHECK(got.ww == near(expected.ww, 1e-12));
     CHECK(got.others == 3);
+  }
+}
+
+// a = W/(B − W) from the mean distances of two pooled ranks: W of one prompt, B of two prompts.
+TEST_CASE("The weight of the pooled prior is the one from all pairs of rewards") {
+  const auto weight_of = [](const matrix<double>& table) {
+    std::vector<Index> offsets;
+    for (Index p = 0; p <= table.rows(); ++p) offsets.push_back(p * table.cols());
+    const ragged rows(Eigen::Map<const array<double>>(table.data(), table.size()), offsets);
+    const calibration_prior<double> prior{table, prior_model::pooled};
+    detail::prior_models<double> models;
+    models.learn(prior.state(), rows);
+    return models.closed_weight(rows, prior.state().pairs);
+  };
+  std::mt19937 random(2);
+  for (const int levels : {0, 1, 2, 30}) {
+    matrix<double> table(5, 4);
+    for (Index p = 0; p < 5; ++p)
+      for (double& r : table.row(p)) r = static_cast<double>(random() % 9) + levels * static_cast<double>(p);
+    double distance[2] = {}, pairs[2] = {};
+    for (Index i = 0; i < 20; ++i)
+      for (Index j = 0; j < i; ++j) {
+        const double difference =
+            pooled_without(table, -1, 0, 0, table.data()[i]) - pooled_without(table, -1, 0, 0, table.data()[j]);
+        distance[i / 4 == j / 4] += std::abs(difference);
+        pairs[i / 4 == j / 4] += 1;
+      }
+    const double within = distance[1] / pairs[1], between = distance[0] / pairs[0];
+    CAPTURE(levels, within, between);
+    if (within < between)
+      CHECK(weight_of(table) == near(within / (between - within), 1e-9));
+    else
+      CHECK(weight_of(table) == infinity<double>);
+  }
+  CHECK(weight_of(matrix<double>{{1, 2, 3}}) == 0);                      // no pair of two prompts
+  CHECK(weight_of(matrix<double>{{1}, {2}, {3}}) == 0);                  // no pair of one prompt
+  CHECK(weight_of(matrix<double>{{5, 5}, {5, 5}}) == 0);                 // all equal
+  CHECK(weight_of(matrix<double>{{1, 1}, {2, 2}}) == 0);                 // a prompt knows its rewards
+  CHECK(weight_of(matrix<double>{{1, 2}, {1, 2}}) == infinity<double>);  // one of two prompts knows those of the other
+}
+
+TEST_CASE("Each model's CDF is its formula, from the fit of a prompt") {
+  std::mt19937 random(3);
+  std::normal_distribution<double> normal;
+  matrix<double> table(30, 6);
+  for (Index p = 0; p < 30; ++p) {
+    const double level = 3 * normal(random), scale = std::exp(normal(random));
+    for (double& r : table.row(p)) r = level + scale * normal(random);
+  }
+  std::vector<Index> offsets;
+  for (Index p = 0; p <= 30; ++p) offsets.push_back(p * 6);
+  const ragged rows(Eigen::Map<const array<double>>(table.data(), table.size()), offsets);
+  const calibration_prior<double> prior{table};
+  detail::prior_models<double> models;
+  models.learn(prior.state(), rows);
+  for (const auto model : {prior_model::pooled, prior_model::location, prior_model::location_scale}) {
+    const auto fit = models.fit(model, rows.row(3));
+    array<double> r = array<double>::LinSpaced(41, -10, 10), u(41);
+    models.cdf(model, fit, r.data(), 41, u.data());
+    CAPTURE(static_cast<int>(model));
+    CHECK((u >= 0).all());
+    CHECK((u <= 1).all());
+    CHECK((u.tail(40) >= u.head(40)).all());
+    CHECK(u[40] - u[0] > 0.8);
+    if (model == prior_model::pooled) {
+      for (Index i = 0; i < 41; ++i) CHECK(u[i] == near(pooled_without(table, -1, 0, 0, r[i]), 1e-12));
+    } else {  // at the middle of the prompt's rewards, about one half
+      const double middle = rows.row(3).mean();
+      double at_middle = 0;
+      models.cdf(model, fit, &middle, 1, &at_middle);
+      CHECK(at_middle == near(0.5, 0.15));
+    }
+    if (model == prior_model::location) {
+      // Analysis of variance of the normal scores, for groups of 6.
+      matrix<double> z = table;
+      for (double& x : z.reshaped())
+        x = detail::normal_quantile(std::clamp(pooled_without(table, -1, 0, 0, x), 0.5 / 180, 1 - 0.5 / 180));
+      const array<double> means = z.rowwise().mean();
+      const double level = z.mean(), within = (z.colwise() - means).square().sum() / 150,
+                   between = ((means - level).square().sum() * 6 - 29 * within) / 174,
+                   shrink = between / (between + within / 6);
+      CHECK(between > 0.1);
+      CHECK(fit.center == near(level + shrink * (means[3] - level), 1e-9));
+      CHECK(1 / (fit.per_scale * fit.per_scale) == near(within + between * (1 - shrink), 1e-9));
+    }
+    if (model == prior_model::location_scale) {
+      CHECK(fit.center == near(rows.row(3).mean(), 1e-12));
+      const double deviation =
+          std::sqrt((rows.row(3) - rows.row(3).mean()).square().sum() / 5 * (1 + 1. / 6));  // of a new reward
+      CHECK(1 / fit.per_scale == near(deviation, 1e-12));
+    }
   }
 }

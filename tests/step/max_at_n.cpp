@@ -7,6 +7,7 @@
 #include <bit>
 #include <cmath>
 #include <random>
+#include <string>
 
 using namespace infalign;
 
@@ -77,4 +78,13 @@ TEST_CASE("The smallest group is n, and at least 2 if the mean of the group is s
   CHECK(min_at_n{1}.smallest_group() == 1);
   CHECK(centered_max_at_n{1}.smallest_group() == 2);
   CHECK(centered_max_at_n{4}.smallest_group() == 4);
+}
+
+TEST_CASE("An n below 1 is rejected") {
+  for (const int n : {0, -3}) {
+    const auto got = ": expected n of at least 1, got " + std::to_string(n);
+    CHECK(error_of([&] { max_at_n{n}.check(); }) == "max_at_n" + got);
+    CHECK(error_of([&] { min_at_n{n}.check(); }) == "min_at_n" + got);
+    CHECK(error_of([&] { centered_max_at_n{n}.check(); }) == "centered_max_at_n" + got);
+  }
 }
