@@ -251,6 +251,11 @@ TEST_CASE("Rewards that are added later count like those that came first") {
   CHECK(restored.weight() == twice.weight());
   CHECK(prior_at(restored, reference, 4, 0.3f) == prior_at(twice, reference, 4, 0.3f));
 
+  calibration_prior half = once;
+  half.forget(0.5);
+  CHECK(half.state().total == 0.5 * once.state().total);
+  CHECK(half.state().pairs == 0.25 * once.state().pairs);  // a pair has the weight of both its rewards
+
   // Old rewards are forgotten: after twelve batches at another level, less than a tenth of the first are left.
   calibration_prior<float> running(reference, prior_model::pooled);
   const matrix<float> later = reference + 10;
@@ -324,11 +329,33 @@ TEST_CASE("Errors name what is wrong") {
         }) == "calibration_prior: expected rewards that are numbers, got NaN at index 1");
   CHECK(error_of([&] { static_cast<void>(prior.rms_error(0)); }) ==
         "calibration_prior: expected a count above 0, got 0");
-  prior_state<double> wrong;
-  wrong.value = {2, 1};
-  wrong.below = {0, 1};
-  wrong.at_most = {1, 2};
-  wrong.total = 2;
-  CHECK(error_of([&] { calibration_prior p(wrong); }) ==
-        "calibration_prior: expected a state that was saved, got one that does not fit together");
+  CHECK(error_of([&] { prior.forget(1.5); }) ==
+        "calibration_prior::forget: expected a share above 0 and at most 1, got 1.5");
+  CHECK(error_of([&] { prior.forget(infinity<double>); }) ==
+        "calibration_prior::forget: expected a share above 0 and at most 1, got inf");
+}
+
+TEST_CASE("A state whose parts do not fit together is rejected") {
+  const prior_state<double> saved = calibration_prior(matrix<double>{{1, 2, 2}, {3, 4, 4}}).state();
+  CHECK_NOTHROW(calibration_prior(saved));
+  const auto rejected = [&saved](const auto& change) {
+    auto state = saved;
+    change(state);
+    return error_of([&] { calibration_prior p(state); }) ==
+           "calibration_prior: expected a state that was saved, got one that does not fit together";
+  };
+  CHECK(rejected([](auto& s) { s.value.push_back(9); }));
+  CHECK(rejected([](auto& s) { s.below.push_back(9); }));
+  CHECK(rejected([](auto& s) { s.at_most.pop_back(); }));
+  CHECK(rejected([](auto& s) { s.offsets.clear(); }));
+  CHECK(rejected([](auto& s) { s.offsets.front() = 1; }));
+  CHECK(rejected([](auto& s) { s.offsets.back() += 1; }));
+  CHECK(rejected([](auto& s) { s.offsets[1] = 7; }));
+  CHECK(rejected([](auto& s) { s.kept.pop_back(); }));
+  CHECK(rejected([](auto& s) { s.every = 0; }));
+  CHECK(rejected([](auto& s) { s.value[1] = NaN; }));
+  CHECK(rejected([](auto& s) { std::swap(s.value[0], s.value[1]); }));
+  CHECK(rejected([](auto& s) { s.below[1] = s.at_most[1] + 1; }));
+  CHECK(rejected([](auto& s) { s.below[1] = 0; }));
+  CHECK(rejected([](auto& s) { s.total = 3; }));
 }

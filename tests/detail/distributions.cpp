@@ -14,6 +14,11 @@ TEST_CASE("Small binomial and hypergeometric probabilities are those computed by
   CHECK(binomial_probability(4, 4, 0.25) == near(1. / 256, 1e-16));
   CHECK(hypergeometric_probability(1, 2, 2, 5) == near(6. / 10, 1e-14));  // 2·3 of 10 pairs
   CHECK(hypergeometric_probability(2, 2, 1, 5) == 0);
+  CHECK(hypergeometric_probability(-1, 2, 2, 5) == 0);
+  CHECK(hypergeometric_probability(3, 2, 4, 5) == 0);  // more than are drawn
+  CHECK(hypergeometric_probability(0, 4, 2, 5) == 0);  // the other 3 are too few
+  CHECK(hypergeometric_probability(2, 5, 2, 5) == 1);  // all are drawn
+  CHECK(hypergeometric_probability(1, 5, 2, 5) == 0);
   CHECK(hypergeometric_probability(0, 0, 2, 5) == 1);
   CHECK(all_below(2, 3, 5) == near(3. / 10, 1e-15));
   CHECK(all_below(4, 3, 5) == 0);

@@ -38,6 +38,10 @@ TEST_CASE("A bracket is the last two points of a walk that ends at a change of s
   // No change of sign: next returns its argument, or 200 steps.
   CHECK_FALSE(find_root(cube, bracket(cube, 0, [](double x, double) { return x < 2 ? x + 1 : x; }), 1e-15));
   CHECK(bracket(cube, 3, [](double x, double) { return x + 1; }).b == 203);
+  int calls = 0;
+  const auto counted = [&calls](double) { return ++calls, 1.0; };
+  CHECK(bracket(counted, 0, [](double x, double) { return x < 2 ? x + 1 : x; }).b == 2);
+  CHECK(calls == 3);
   CHECK_FALSE(
       find_root(cube, bracket([](double) { return std::nan(""); }, 0, [](double x, double) { return x + 1; }), 1e-15));
 }

@@ -265,11 +265,3 @@ TEST_CASE("Probabilities in place of their logarithms are an error") {
   CHECK(error_of([&] { step(token_batch<double>{.log_probabilities = first_masked, .mask = mask}, rewards); }) ==
         "no error");
 }
-
-TEST_CASE("A view needs a pointer and sizes") {
-  CHECK(error_of([] { matrix_view<float>(nullptr, 2, 3, 3); }) ==
-        "matrix_view: expected a pointer to numbers, got null for 2 x 3");
-  CHECK(error_of([] { matrix_view<float>(nullptr, -1, 3, 3); }) ==
-        "matrix_view: expected sizes of at least 0, got -1 x 3");
-  CHECK(matrix_view<float>(nullptr, 0, 3, 3).given());
-}

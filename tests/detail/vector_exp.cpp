@@ -39,6 +39,27 @@ TEMPLATE_TEST_CASE("Powers of two are accurate, also with 1 subtracted if the ex
   CHECK(of_minus_line < 20 * eps);
 }
 
+// At powers of two u, t·u is exact, so that what is left is the error of t/log 2 and of the power.
+TEMPLATE_TEST_CASE("An exponential of t times u is as accurate for large t as for small", "", float, double) {
+  using S = TestType;
+  const double most = sizeof(S) == 4 ? 80 : 700, of_rate = sizeof(S) == 4 ? 0.5 : 0;  // float keeps no rest of the rate
+  for (const double t : {1e-9, 0.1, 1., 3.7, 19.3, 80., 117., 333.3, 699.9})
+    for (const double sign : {-1., 1.})
+      for (const double u : {1., 0.5, 0.25, 0.0625}) {
+        if (t > most) continue;
+        const exp_rate<S> rate(sign * t);
+        CAPTURE(t, sign, u);
+        CHECK(rate.fits);
+        const long double truth = std::exp(static_cast<long double>(sign * t * u));
+        const long double bound = (2 + of_rate * t) * static_cast<long double>(std::numeric_limits<S>::epsilon());
+        CHECK(std::abs(static_cast<long double>(rate.power(static_cast<S>(u)).value()) / truth - 1) <= bound);
+      }
+  CHECK(exp_rate<S>(most).fits);
+  CHECK(exp_rate<S>(-most).fits);
+  CHECK_FALSE(exp_rate<S>(1.01 * most).fits);
+  CHECK_FALSE(exp_rate<S>(-1.01 * most).fits);
+}
+
 TEMPLATE_TEST_CASE("Integer powers of two are exact, and 0 below the normal numbers", "", float, double) {
   using S = TestType;
   constexpr int bias = exponent_bias<S>;

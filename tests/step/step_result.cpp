@@ -138,3 +138,9 @@ TEST_CASE("A reduction changes its values in place: a copy or a returned sum is 
   STATIC_REQUIRE_FALSE(reduction<decltype(returns)>);
   STATIC_REQUIRE_FALSE(reduction<decltype(returns_auto)>);
 }
+
+TEST_CASE("A whole batch has nothing to reduce") {
+  array<double> values{{1, 2}};
+  for (const auto op : {reduce_op::sum, reduce_op::maximum}) whole_batch{}(values, op);
+  CHECK(same(values, array<double>{{1, 2}}));
+}

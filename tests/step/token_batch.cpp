@@ -116,3 +116,14 @@ TEST_CASE("A mask may have any scalar type") {
   CHECK(equal(token_batch<float, unsigned char>{.log_probabilities = now, .mask = bytes}.mask, bytes));
   CHECK(equal(token_batch<float, int>{.log_probabilities = now, .mask = numbers}.mask, numbers));
 }
+
+TEST_CASE("A view needs a pointer and sizes") {
+  CHECK(error_of([] { matrix_view<float>(nullptr, 2, 3, 3); }) ==
+        "matrix_view: expected a pointer to numbers, got null for 2 x 3");
+  CHECK(error_of([] { matrix_view<float>(nullptr, -1, 3, 3); }) ==
+        "matrix_view: expected sizes of at least 0, got -1 x 3");
+  CHECK(error_of([] { matrix_view<float>(nullptr, 2, -3, 3); }) ==
+        "matrix_view: expected sizes of at least 0, got 2 x -3");
+  CHECK(matrix_view<float>(nullptr, 2, 0, 3).given());
+  CHECK(matrix_view<float>(nullptr, 0, 3, 3).given());
+}

@@ -3,8 +3,9 @@
 #include <infalign/measure/exact_win_rate.hpp>
 #include <infalign/theory/aligned_policy.hpp>
 
-#include "catch.hpp"
+#include "arrays.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 #include <string>
@@ -188,6 +189,16 @@ TEST_CASE("Invalid beta, KL, transforms and procedures are rejected") {
   CHECK(aligned_policy(identity{}, at_kl{most * (1 - 1e-9)}).kl() == near(most, 1e-7));
   CHECK(error_of([] { aligned_policy(identity{}, at_beta{1e-30}); }) ==
         "aligned_policy: expected a beta that rounding does not drown, got 1e-30");
+  const aligned_policy plain(identity{}, at_beta{1});
+  for (const double outside : {-0.5, 0., 1., 1.5}) CHECK(plain.cdf(outside) == std::clamp(outside, 0., 1.));
+  CHECK(plain.quantile(0) == 0);
+  CHECK(plain.quantile(1) == 1);
+  CHECK(error_of([&] { plain.quantile(-0.1); }) == "aligned_policy: expected a probability in [0, 1], got -0.1");
+  CHECK(error_of([&] { plain.quantile(NaN); }) == "aligned_policy: expected a probability in [0, 1], got NaN");
+  for (const double kl : {0., -1., NaN, infinity<double>})
+    CHECK(error_of([kl] {
+            aligned_policy(identity{}, at_kl{kl});
+          }).find("aligned_policy: expected a kl of at least 1e-12") == 0);
   CHECK(error_of([] { aligned_policy(identity{}, at_beta{1}).quantile(1.5); }) ==
         "aligned_policy: expected a probability in [0, 1], got 1.5");
   const aligned_policy policy(identity{}, at_beta{1});

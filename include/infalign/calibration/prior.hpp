@@ -155,7 +155,7 @@ class calibration_prior {
     for (auto* weights : {&state_.below, &state_.at_most})
       for (double& w : *weights) w *= kept;
     state_.total *= kept;
-    state_.pairs *= kept;
+    state_.pairs *= kept * kept;
     const auto rows = static_cast<Eigen::Index>(state_.offsets.size()) - 1;
     detail::keep_last(state_, static_cast<Eigen::Index>(std::ceil(kept * static_cast<double>(rows))));
   }

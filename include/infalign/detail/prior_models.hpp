@@ -75,7 +75,7 @@ class prior_models {
       pairs += 0.5 * n * (n - 1);
     }
     const double all_pairs = 0.5 * cdf_.total * (cdf_.total - 1), share = all_within / all_pairs;
-    if (!(pairs > 0) || !(share < 1 - 1e-12)) return 0;
+    if (!(pairs > 0) || !(share < 1)) return 0;
     const double within = sum / pairs, between = (cdf_.mean_difference() - share * within) / (1 - share);
     if (!(between > 0)) return 0;
     return within < between ? within / (between - within) : infinite<double>;
