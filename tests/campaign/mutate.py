@@ -12,6 +12,7 @@ import argparse
 import collections
 import concurrent.futures
 import fnmatch
+import functools
 import json
 import pathlib
 import random
@@ -28,7 +29,7 @@ clang = shutil.which("clang++") or shutil.which("clang++-14")  # takes half of t
 trap = "-fsanitize-trap=bounds" if clang else "-fsanitize-undefined-trap-on-error"
 compiler = [clang or "g++", trap, "-std=c++20", "-w", "-D_GLIBCXX_ASSERTIONS", "-fsanitize=bounds", f"-I{root}/tests/support", "-isystem", "/usr/include/eigen3"]
 whole = ["whole/plain_step", "whole/properties", "whole/other_trainers", "whole/exactness"]
-libraries = {"whole/properties": ["-lrapidcheck"]}
+options_of = {"whole/properties": ["-lrapidcheck"]}
 # The own tests of headers that have none of their name, because they are a part of another.
 own_tests = {"calibration/prior_state": "calibration/prior", "detail/parallel": "whole/parallel", "detail/shooting": "theory/optimal_transform",
 
@@ -82,15 +83,19 @@ def header_name(path):
 def tests_for(header):
     """The header's own test, and then others, the likeliest first."""
     name = header_name(header)[: -len(".hpp")]
-    users = [h for h in sorted(include.rglob("*.hpp")) if f"<infalign/{name}.hpp>" in h.read_text()]
-    others = [header_name(h)[: -len(".hpp")] for h in users]
-    room = name.split("/")[0]
-    others += [f"{room}/{t.stem}" for t in sorted((root / "tests" / room).glob("*.cpp"))] if room != "detail" else []
+    users = [name]  # then the headers that include it, then those that include these
+    for used in users:
+        users += [h for h, text in texts().items() if f"<infalign/{used}.hpp>" in text and h not in users and "/" in h]
     own, found = own_tests.get(name, name), []
-    for test in [own, *others, *whole]:
+    for test in [own, *whole[:1], *users[1:], *whole[1:]]:
         if (root / "tests" / f"{test}.cpp").exists() and test not in found and test != "adapters/torch":
             found.append(test)
-    return (own if own in found else None), [t for t in found if t != own][:6]
+    return (own if own in found else None), [t for t in found if t != own][:14]
+
+
+@functools.cache
+def texts():
+    return {header_name(h)[: -len(".hpp")]: h.read_text() for h in sorted(include.rglob("*.hpp"))}
 
 
 usual, locks = {}, collections.defaultdict(threading.Lock)
@@ -114,9 +119,11 @@ def usual_of(test):
 def run_test(test, overlay, folder, level, limit):
     """'no compile', 'killed' or 'survived', and the seconds that its program ran."""
     program = pathlib.Path(folder) / "test"
-    precompiled = ["-include", str(build / "precompiled.hpp")] if level == "-O0" else []
-    command = [*compiler, level, *precompiled, f"-I{overlay}", f"-I{root}/include", str(root / "tests" / f"{test}.cpp"), str(build / "main.o"),
-               "-o", str(program), *libraries.get(test, [])]
+    command = [*compiler, level, *(["-include", str(build / "precompiled.hpp")] if level == "-O0" else [])]
+    if test == "whole/parallel":  # g++ comes with OpenMP
+        command = ["g++", "-std=c++20", "-w", "-O1", "-fopenmp", f"-I{root}/tests/support", "-isystem", "/usr/include/eigen3"]
+    command = [*command, f"-I{overlay}", f"-I{root}/include", str(root / "tests" / f"{test}.cpp"), str(build / "main.o"),
+               "-o", str(program), *options_of.get(test, [])]
     if subprocess.run(command, capture_output=True).returncode:
         return "no compile", 0
     begin = time.monotonic()
@@ -143,7 +150,9 @@ def try_mutant(mutant):
                 continue
             level, seconds = usual_of(test)
             outcome, _ = run_test(test, overlay, folder, level, limit=10 + 3 * seconds)
-            if outcome == "no compile" and test in (own, (others or [None])[0]):
+            if outcome == "no compile":
+                if run_test(test, root / "include", folder, level, limit=10 + 3 * seconds)[0] == "no compile":
+                    raise RuntimeError(f"{test} does not compile any more, without a mutant too: was a file changed?")
                 return {**result, "killed_by": "compiler"}
             if outcome == "killed":
                 return {**result, "killed_by": test, "own": test == own}

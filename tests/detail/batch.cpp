@@ -58,6 +58,11 @@ TEMPLATE_TEST_CASE("The memory of a result has the shape of its batch and contig
   const detail::flat_prompts<std::vector<int>> flat{prompt};
   const auto rows = detail::rows_of_result("f", m, detail::row_prompts{4, 6});
   CHECK(rows.packed());
+  const auto one_row = rows.as_one_row();
+  CHECK(one_row.data == rows.data);
+  CHECK(one_row.rows == 1);
+  CHECK(one_row.columns == rows.size());
+  CHECK(one_row.packed());
   auto block = m.block(1, 2, 2, 3);
   const auto part = detail::rows_of_result("f", block, detail::row_prompts{2, 3});
   CHECK(!part.packed());
@@ -72,6 +77,11 @@ TEMPLATE_TEST_CASE("The memory of a result has the shape of its batch and contig
   auto strided = m.col(2);
   CHECK(error_of([&] { detail::rows_of_result("f", strided, flat); }) ==
         "f: expected a result contiguous in memory, got an inner stride of 6");
+  const std::vector<int> two_prompts{0, 1}, one_prompt{0};
+  auto two = m.col(2).head(2), one = m.col(2).head(1);
+  CHECK(error_of([&] { detail::rows_of_result("f", two, detail::flat_prompts(two_prompts)); }) ==
+        "f: expected a result contiguous in memory, got an inner stride of 6");
+  CHECK(detail::rows_of_result("f", one, detail::flat_prompts(one_prompt)).data == &m(0, 2));
   using spread = Eigen::Map<matrix<S>, 0, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>>;
   spread every_other(m.data(), 4, 3, {6, 2});
   CHECK(error_of([&] {

@@ -82,6 +82,28 @@ TEST_CASE("More references allow a sharper transform and win more, up to the the
   CHECK(best_exponential(worst_of{4}, at_kl{0.5}, at_count{8}).transform.t < 0);
 }
 
+TEST_CASE("Calibrated rewards of few references are shares of them, uniform on the whole") {
+  for (const double K : {1., 4., 7.5, 5000.}) {
+    const double count = std::min(K, 4096.);
+    const auto rows = detail::few_reference_policy(K).calibrated(50, 100);
+    CHECK(rows.size() == 100);
+    double sum = 0, squares = 0;
+    for (const auto& u : rows) {
+      REQUIRE(u.size() == 50);
+      CHECK(u.minCoeff() >= 0);
+      CHECK(u.maxCoeff() <= 1);
+      // Multiples of 1/K.
+      const auto off = [&u](double k) { return (u * k - (u * k).round()).abs().maxCoeff(); };
+      CHECK(std::min(off(std::floor(count)), off(std::ceil(count))) < 1e-9);
+      sum += u.sum(), squares += u.square().sum();
+    }
+    // The mean square of a share of K is 1/3 + 1/(6K).
+    CHECK(sum / 5000 == near(0.5, 0.03));
+    CHECK(squares / 5000 == near(1. / 3 + 1 / (6 * count), 0.04));
+    CHECK(detail::few_reference_policy(K).calibrated(3, 7).size() == 7);
+  }
+}
+
 TEST_CASE("Errors: a count below 1, a KL that is wrong or out of reach") {
   const auto message = [](double kl, double count) {
     return error_of([=] { best_exponential(best_of{4}, at_kl{kl}, at_count{count}); });
