@@ -91,7 +91,7 @@ def tests_for(header):
     for test in [own, *whole[:1], *users[1:], *whole[1:]]:
         if (root / "tests" / f"{test}.cpp").exists() and test not in found and test != "adapters/torch":
             found.append(test)
-    return (own if own in found else None), [t for t in found if t != own][:14]
+    return (own if own in found else None), [t for t in found if t != own][:8]
 
 
 @functools.cache
@@ -117,14 +117,14 @@ def usual_of(test):
         return usual[test]
 
 
-def run_test(test, overlay, folder, level, limit):
+def run_test(test, overlay, folder, level, limit, sanitizers=()):
     """'no compile', 'killed' or 'survived', and the seconds that its program ran."""
     program = pathlib.Path(folder) / "test"
     command = [*compiler, level, *(["-include", str(build / "precompiled.hpp")] if level == "-O0" else [])]
     if test == "whole/parallel":  # g++ comes with OpenMP
         command = ["g++", "-std=c++20", "-w", "-O1", "-fopenmp", f"-I{root}/tests/support", "-isystem", "/usr/include/eigen3"]
     command = [*command, f"-I{overlay}", f"-I{root}/include", str(root / "tests" / f"{test}.cpp"), str(build / "main.o"),
-               "-o", str(program), *options_of.get(test, [])]
+               "-o", str(program), *sanitizers, *options_of.get(test, [])]
     if subprocess.run(command, capture_output=True).returncode:
         return "no compile", 0
     begin = time.monotonic()
@@ -145,6 +145,7 @@ def try_mutant(mutant):
         target.parent.mkdir(parents=True)
         target.write_text("\n".join(lines))
         own, others = tests_for(header)
+        tried = None
         result = {"header": header_name(header), "line": number + 1, "from": original.strip(), "to": line.strip(), "killed_by": None}
         for test in ([own] if own else []) + others:
             if usual_of(test) is None:
@@ -157,6 +158,15 @@ def try_mutant(mutant):
                 return {**result, "killed_by": "compiler"}
             if outcome == "killed":
                 return {**result, "killed_by": test, "own": test == own}
+            tried = tried or test
+        # No test fails. Is the line code of another compiler or of OpenMP? Do the sanitizers see something?
+        if tried and tried != "whole/parallel":
+            target.write_text("\n".join([*lines[:number], "@ not C++", *lines[number + 1:]]))
+            if run_test(tried, overlay, folder, "-O0", limit=60)[0] != "no compile":
+                return {**result, "killed_by": "compiler"}
+            target.write_text("\n".join(lines))
+            if run_test(tried, overlay, folder, "-O1", limit=120, sanitizers=["-fsanitize=address,undefined", "-fno-sanitize-recover=all"])[0] == "killed":
+                return {**result, "killed_by": f"{tried}, with sanitizers", "own": tried == own}
         return result
 
 
@@ -188,7 +198,11 @@ def main():
     mutants = [(h, n, line) for h in headers for n, line in mutants_of(h)]
     print(f"{len(mutants)} mutants in {len(headers)} headers; {min(options.count, len(mutants))} are tried", flush=True)
     random.Random(options.seed).shuffle(mutants)
-    mutants = mutants[: options.count]
+    def key(mutant):
+        return header_name(mutant[0]), mutant[0].read_text().split("\n")[mutant[1]].strip(), mutant[2].strip()
+    same = equivalents()
+    equivalent = [m for m in mutants[: options.count] if key(m) in same]
+    mutants = [m for m in mutants[: options.count] if key(m) not in same]
 
     log = build / "results.jsonl"
     known = {}
@@ -196,8 +210,6 @@ def main():
         for line in log.read_text().splitlines():
             result = json.loads(line)
             known[result["header"], result["from"], result["to"]] = result
-    def key(mutant):
-        return header_name(mutant[0]), mutant[0].read_text().split("\n")[mutant[1]].strip(), mutant[2].strip()
     results = [known[key(m)] for m in mutants if key(m) in known]
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool, log.open("a") as out:
         running = [pool.submit(try_mutant, m) for m in mutants if key(m) not in known]
@@ -207,15 +219,13 @@ def main():
             out.write(json.dumps(result) + "\n")
             out.flush()
 
-    valid = [r for r in results if r["killed_by"] != "compiler"]
-    same = equivalents()
-    counted = [r for r in valid if (r["header"], r["from"], r["to"]) not in same]
+    counted = [r for r in results if r["killed_by"] != "compiler"]
     killed, own = [r for r in counted if r["killed_by"]], [r for r in counted if r.get("own")]
     for r in counted:
         if not r["killed_by"]:
             print(f'survived: {r["header"]}:{r["line"]}\n  - {r["from"]}\n  + {r["to"]}')
     n = max(1, len(counted))
-    print(f"{len(valid)} mutants compile, {len(valid) - len(counted)} of them are equivalent; of the other {len(counted)}, {len(killed)} "
+    print(f"{len(results) - len(counted)} mutants do not compile, {len(equivalent)} are equivalent; of the other {len(counted)}, {len(killed)} "
           f"({100 * len(killed) / n:.1f} %) are noticed by a test and {len(own)} ({100 * len(own) / n:.1f} %) by the header's own")
 
 

@@ -66,6 +66,8 @@ TEMPLATE_TEST_CASE("The memory of a result has the shape of its batch and contig
   auto block = m.block(1, 2, 2, 3);
   const auto part = detail::rows_of_result("f", block, detail::row_prompts{2, 3});
   CHECK(!part.packed());
+  CHECK(detail::rows_view<S>{m.data(), 1, 3, 6}.packed());  // one row has no gaps
+  CHECK(detail::rows_view<S>{m.data(), 0, 3, 6}.packed());
   CHECK(part.row(1) == &m(2, 2));
   CHECK(detail::rows_of_result("f", column, flat).data == column.data());
   CHECK(error_of([&] {
@@ -78,10 +80,11 @@ TEMPLATE_TEST_CASE("The memory of a result has the shape of its batch and contig
   CHECK(error_of([&] { detail::rows_of_result("f", strided, flat); }) ==
         "f: expected a result contiguous in memory, got an inner stride of 6");
   const std::vector<int> two_prompts{0, 1}, one_prompt{0};
+  const detail::flat_prompts<std::vector<int>> of_two{two_prompts}, of_one{one_prompt};
   auto two = m.col(2).head(2), one = m.col(2).head(1);
-  CHECK(error_of([&] { detail::rows_of_result("f", two, detail::flat_prompts(two_prompts)); }) ==
+  CHECK(error_of([&] { detail::rows_of_result("f", two, of_two); }) ==
         "f: expected a result contiguous in memory, got an inner stride of 6");
-  CHECK(detail::rows_of_result("f", one, detail::flat_prompts(one_prompt)).data == &m(0, 2));
+  CHECK(detail::rows_of_result("f", one, of_one).data == &m(0, 2));
   using spread = Eigen::Map<matrix<S>, 0, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>>;
   spread every_other(m.data(), 4, 3, {6, 2});
   CHECK(error_of([&] {

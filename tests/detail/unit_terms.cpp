@@ -36,6 +36,9 @@ TEMPLATE_TEST_CASE("The weights of a sampler are clamped, or 0 outside the band,
                                .sampler_weights = mode};
     const auto out = policy_loss{no_kl{}, reinforce{}, token_mean{}}(batch, array<S>{{S{-3}}});
     CHECK(out.loss == near(static_cast<double>((out.gradient * now).sum()), 1e-5));
+    CHECK(out.metrics.clip_ratio_low == 0);  // nothing is clipped, and the ratio to the policy itself is 1
+    CHECK(out.metrics.clip_ratio_high == 0);
+    CHECK(out.metrics.ratio == 1);
     return out.gradient;
   };
   const auto is = [](const matrix<S>& got, const matrix<S>& expected) {

@@ -4,6 +4,7 @@
 #include "catch.hpp"
 
 #include <limits>
+#include <string>
 #include <vector>
 
 using namespace infalign;
@@ -41,4 +42,21 @@ TEST_CASE("A fixed length that is not finite and above 0 is rejected") {
   CHECK(rejected(-3) == expected + "-3");
   CHECK(rejected(std::numeric_limits<double>::quiet_NaN()) == expected + "NaN");
   CHECK(rejected(std::numeric_limits<double>::infinity()) == expected + "inf");
+}
+
+TEST_CASE("A batch's size is counted from its mask, after a check of its shapes") {
+  const matrix<double> now = matrix<double>::Constant(3, 4, -1), mask{{1, 1, 0, 0}, {1, 0, 1, 1}, {0, 0, 0, 0}},
+                       wide = matrix<double>::Ones(3, 5);
+  const token_batch<double> batch{.log_probabilities = now, .mask = mask},
+      wrong{.log_probabilities = now, .mask = wide};
+  const auto is = [](const batch_size& size, double sequences, double tokens) {
+    return size.sequences == sequences && size.tokens == tokens;
+  };
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  CHECK(is(batch_size_of(batch), 3, 5));
+  CHECK(is(batch_size_of(batch, array<double>{{1, nan, 1}}), 2, 2));
+  CHECK(is(batch_size_of(batch, matrix<double>{{nan, nan}, {nan, 0}, {nan, nan}}), 1, 3));
+  const std::string expected = "batch_size_of: expected mask of 3 x 4, got 3 x 5";
+  CHECK(error_of([&] { batch_size_of(wrong); }) == expected);
+  CHECK(error_of([&] { batch_size_of(wrong, array<double>{{1, 1, 1}}); }) == expected);
 }

@@ -3,6 +3,7 @@
 
 #include "batches.hpp"
 
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -305,4 +306,22 @@ TEST_CASE("The weights of a sampler need a floor from 0 to the cap") {
   }
   batch.sampler_weight_floor = 1.05;
   CHECK(error_of([&] { loss(batch, b.flat()); }) == "no error");
+}
+
+// Δ = Σ log(π/π_ref) over unmasked tokens. The sequence's k3 loss is e^−Δ − 1 + Δ, and each of its tokens has the slope 1 − e^−Δ.
+TEST_CASE("An unmasked token has its own slope and that of its response, a masked one has none") {
+  for (const Index T : {3, 64, 70}) {
+    matrix<double> now = matrix<double>::Constant(1, T, -1), reference = now, mask = matrix<double>::Ones(1, T);
+    reference(0, 0) = -1.3, reference(0, T - 1) = -0.9, reference(0, 1) = -7;
+    mask(0, 1) = 0;
+    for (const bool masked : {true, false}) {
+      token_batch<double> batch{.log_probabilities = now, .reference_log_probabilities = reference};
+      if (masked) batch.mask = mask;
+      const double delta = masked ? 0.2 : 6.2, of_response = 0.5 * (1 - std::exp(-delta));
+      const auto out = policy_loss{k3_loss{.beta = 0.5}, reinforce{}}(batch, array<double>{{2.0}});
+      const double tokens = static_cast<double>(masked ? T - 1 : T);
+      CHECK(out.loss == near(2 * tokens + 0.5 * (std::exp(-delta) - 1 + delta), 1e-12));
+      for (Index t = 0; t < T; ++t) CHECK(out.gradient(0, t) == near(masked && t == 1 ? 0 : -2 + of_response, 1e-14));
+    }
+  }
 }

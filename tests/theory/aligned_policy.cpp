@@ -99,6 +99,29 @@ TEST_CASE("Exponentials and powers at any beta agree with an independent quadrat
     check_against_simpson([](long double u) { return std::expm1(-10 * u) / std::expm1(-10.0L); }, beta, 2);
 }
 
+TEST_CASE("No narrow peak is missed: a density like the normal distribution, however narrow, wherever it is") {
+  for (const double middle : {0.30012345, 0.5, 0.871})
+    for (const double deviation : {1e-2, 1e-4, 1e-6}) {
+      CAPTURE(middle, deviation);
+      const auto hill = [middle](double u) { return -(u - middle) * (u - middle); };
+      const aligned_policy policy(hill, at_beta{2 * deviation * deviation});
+      // −log of the deviation less the entropy of a standard normal number
+      CHECK(policy.kl() == near(-std::log(deviation) - 1.4189385332046727, 1e-6));
+      CHECK(policy.cdf(middle) == near(0.5, 1e-6));
+      CHECK(policy.cdf(middle + deviation) == near(0.8413447460685429, 1e-6));
+      CHECK(policy.win_rate(plain_sampling{}) == near(middle, 1e-6));
+    }
+  for (const double beta : {1e-2, 1e-4, 1e-8}) {  // an exponential distribution: all at 0, or all just below 1
+    const aligned_policy falling([](double u) { return -u; }, at_beta{beta});
+    CHECK(falling.kl() == near(-std::log(beta) - 1, 1e-6));
+    CHECK(falling.cdf(beta) == near(1 - std::exp(-1), 1e-6));
+  }
+  for (const double beta : {1e-5, 1e-9}) {  // a peak with a corner, near the end
+    const aligned_policy bent([](double u) { return -std::abs(u - 0.9991); }, at_beta{beta});
+    CHECK(bent.kl() == near(-std::log(2 * beta) - 1, 1e-6));
+  }
+}
+
 TEST_CASE("A scale of the transform and of beta, and a shift, change nothing") {
   const aligned_policy one(exponential{10}, at_beta{5000});
   const aligned_policy other(normalized_exponential{10}, at_beta{5000 / std::expm1(10.0)});

@@ -142,7 +142,8 @@ class aligned_policy {
   aligned_policy(F phi, double beta) : phi_(std::move(phi)), beta_(beta) {
     detail::check_positive("aligned_policy", "a beta", beta_);
     detail::check_part(phi_);
-    // The density is scaled to 1 at the largest Φ of a fine grid: a smooth Φ has its maximum near that point.
+    // The density is scaled to 1 at the largest Φ: a smooth Φ has it between the neighbours of the best point of a fine
+    // grid.
     array<double> grid(257);
     for (Eigen::Index i = 0; i < 256; ++i) grid[i] = value((static_cast<double>(i) + 0.5) / 256);
     grid[256] = value(1.0);
@@ -150,7 +151,10 @@ class aligned_policy {
     for (Eigen::Index i = 0; i < 256; ++i)
       if (grid[i] > grid[highest]) highest = i;
     top_ = grid[highest];
-    const double peak = highest == 256 ? 1 : (static_cast<double>(highest) + 0.5) / 256;
+    double peak = highest == 256 ? 1 : (static_cast<double>(highest) + 0.5) / 256;
+    const double between = detail::minimum([this](double u) { return -value(u); }, std::max(0.0, peak - 1.0 / 256),
+                                           std::min(1.0, peak + 1.0 / 256), 1e-12);
+    if (const double y = value(between); y > top_) top_ = y, peak = between;
     // A relative rounding error ε in Φ is a relative error εΦ/β in the density. Integrals need not be more accurate than
     // that. Only the Φ of points with some density matter.
     double size = 0;
