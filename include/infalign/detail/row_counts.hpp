@@ -42,7 +42,7 @@ struct lane_counts {
   }
 };
 
-#if defined(__GNUC__)
+#if defined(__GNUC__) && !defined(INFALIGN_PLAIN_LOOPS)  // a test defines it, to test what other compilers compile
 // The compilers' vector types. They need no flags and no intrinsics; their width follows the flags.
 #if defined(__AVX2__)
 inline constexpr std::size_t register_bytes = 32;
@@ -178,7 +178,7 @@ template <real_scalar S>
 [[gnu::noinline]] bool has_finite_sum(const S* row, Eigen::Index K) {
   Eigen::Index k = 0;
   S sum = 0;
-#if defined(__GNUC__)
+#if defined(__GNUC__) && !defined(INFALIGN_PLAIN_LOOPS)
   using vector = vector_of<S>;
   constexpr int size = vector::size;
   typename vector::numbers a{}, b{}, c{}, d{};  // four independent sums, to hide the latency of addition
