@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <infalign/calibration/reference.hpp>
 #include <infalign/detail/leave_two_out.hpp>
 
 #include "arrays.hpp"
@@ -109,4 +110,33 @@ TEST_CASE("More than 64 pairs are sampled evenly: sorted rewards have the moment
   CHECK(mean.ww == Approx(0.25));
   CHECK(mean.ff == Approx(1.0 / 12).epsilon(0.03));  // the variance of a uniform number
   CHECK(mean.fw == Approx(1.0 / 12).epsilon(0.03));  // E[C·(C − ½)], too
+}
+
+// For distinct rewards, whatever they are: E[C(1 − C)] = 1/6, and E[(½ − C)²] = 1/12.
+TEST_CASE("The measured errors of distinct rewards, and of a prior of one half, are those of uniform numbers") {
+  const auto errors = [](const std::vector<std::vector<double>>& table) {
+    std::vector<detail::risk_moments> prompts;
+    for (const auto& row : table)
+      if (row.size() >= 2)
+        prompts.push_back(detail::leave_two_out(
+            Eigen::Map<const array<double>>(row.data(), static_cast<Index>(row.size())), 0, [](Index, Index, double) {
+              return std::pair{0.5, 0.5};
+            }));
+    return detail::measured_errors(ragged(table), prompts);
+  };
+  const auto many = errors({{1, 5, 2, 9, 4}, {0, 7, -1, 3, 2}, {6}, {1, 2, 3, 4, 5}});
+  CHECK(many.variance == near(1. / 6, 1e-15));
+  CHECK(many.prior == near(1. / 12, 1e-15));
+  CHECK(many.shared == near(0, 1e-15));
+  CHECK(many.others == 3);
+  const auto unlike = errors({{1, 5, 2, 9, 4}, {0, 7, 3}, {2, 1}});
+  CHECK(unlike.variance == near(1. / 6, 1e-15));
+  CHECK(unlike.prior == near(1. / 12, 1e-15));
+  CHECK(unlike.others == near(2 / (1. / 3 + 1), 1e-15));
+  const auto pairs = errors({{1, 5}, {3, 2}, {4, 4}, {1, 0}});  // no triples: 1/6 if all pairs were of distinct rewards
+  CHECK(pairs.variance == near(0.75 / 6, 1e-15));
+  CHECK(pairs.others == 1);
+  CHECK(std::isnan(errors({{1}, {2}}).variance) == std::isnan(detail::error_parts{}.variance));
+  const auto equal = errors({{4, 4, 4}, {1, 1, 1}});
+  CHECK(equal.variance == 0);
 }

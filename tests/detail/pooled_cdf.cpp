@@ -109,6 +109,14 @@ TEST_CASE("The mean difference of mid-ranks is that over all pairs") {
   detail::pooled_cdf<double> cdf;
   cdf.add_sorted(x);
   CHECK(cdf.mean_difference() == Approx(sum / (300 * 299 / 2)).epsilon(1e-12));
+  // Of distinct numbers it is (n + 1)/(3n). Most of them are between two knots of the CDF.
+  for (const int n : {1000, 200'000}) {
+    std::vector<double> distinct(static_cast<std::size_t>(n));
+    for (int i = 0; i < n; ++i) distinct[static_cast<std::size_t>(i)] = std::exp(1e-4 * i);
+    cdf = {};
+    cdf.add_sorted(distinct);
+    CHECK(cdf.mean_difference() == near((n + 1.) / (3. * n), 1e-7));
+  }
   cdf = {};
   CHECK(detail::cdf_table<double>(cdf, [](double u) { return u; })(3.0) == 0);
 }

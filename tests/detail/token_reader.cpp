@@ -265,3 +265,20 @@ TEST_CASE("Probabilities in place of their logarithms are an error") {
   CHECK(error_of([&] { step(token_batch<double>{.log_probabilities = first_masked, .mask = mask}, rewards); }) ==
         "no error");
 }
+
+TEST_CASE("The sums of a response are over its blocks, and its log-ratios are scaled as a whole") {
+  const array<double> values = array<double>::LinSpaced(64, -3, -1);
+  detail::token_block<double> block;
+  block.log_probability = values.data();
+  block.active = 64;
+  block.sum_to_reference = 5, block.sum_to_old = 7, block.sum_to_sampler = 11;
+  detail::response_sums sums;
+  for (int i = 0; i < 2; ++i) sums.add(block), sums.add_log_probability(block);
+  CHECK(sums.tokens == 128);
+  CHECK(sums.log_probability == near(-256, 1e-12));
+  const detail::whole_response whole(sums, 0.25);
+  CHECK(*whole.log_probability == near(-64, 1e-12));
+  CHECK(whole.to_reference[0] == 10);
+  CHECK(whole.to_old[0] == 3.5);
+  CHECK(whole.to_sampler[0] == 22);
+}
