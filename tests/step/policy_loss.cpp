@@ -325,3 +325,16 @@ TEST_CASE("An unmasked token has its own slope and that of its response, a maske
     }
   }
 }
+
+TEST_CASE("Clipped tokens are counted at their end, and together") {
+  // A > 0: ratios 2 and 3/2 are above 1.2, 1/2 is not clipped. A < 0: 1/2 is below 0.8, the others are not clipped.
+  const matrix<double> now = matrix<double>::Constant(2, 4, -1);
+  matrix<double> old = now;
+  for (Index i = 0; i < 2; ++i) old(i, 0) -= std::log(2), old(i, 1) -= std::log(1.5), old(i, 2) += std::log(2);
+  const token_batch<double> batch{.log_probabilities = now, .old_log_probabilities = old};
+  const auto m = policy_loss{no_kl{}, ppo_clip{}}(batch, array<double>{{1, -1}}).metrics;
+  CHECK(m.clip_ratio_high == 2. / 8);
+  CHECK(m.clip_ratio_low == 1. / 8);
+  CHECK(m.clip_ratio == 3. / 8);
+  CHECK(m.ratio == near((2 + 1.5 + 0.5 + 1) / 4, 1e-15));
+}

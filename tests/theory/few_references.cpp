@@ -52,6 +52,15 @@ TEST_CASE("KL and win rate at few references are those of a simulation") {
   CHECK(win_rate == Approx(worst.win_rate).margin(0.004));
 }
 
+TEST_CASE("A very small KL is met too") {
+  for (const double kl : {1e-6, 1e-3, 0.02}) {
+    const auto best = best_exponential(best_of{4}, at_kl{kl}, at_count{8});
+    CHECK(best.kl == Approx(kl).epsilon(1e-4));
+    CHECK(best.win_rate > 0.5);
+    CHECK(best.win_rate < 0.5 + 2 * std::sqrt(kl));
+  }
+}
+
 TEST_CASE("No other t has a higher win rate at the KL, in a simulation") {
   const auto best = best_exponential(best_of{4}, at_kl{0.5}, at_count{8});
   const auto at = [&](double t) {
