@@ -140,3 +140,17 @@ TEST_CASE("The measured errors of distinct rewards, and of a prior of one half, 
   const auto equal = errors({{4, 4, 4}, {1, 1, 1}});
   CHECK(equal.variance == 0);
 }
+
+TEST_CASE("Running moments are those of the numbers that are left") {
+  detail::running_moments moments;
+  CHECK(moments.mean() == 0);
+  for (const double x : {1001., 1004., 1009., 1002.}) moments.add(x);
+  CHECK(moments.count == 4);
+  CHECK(moments.mean() == 1004);
+  CHECK(moments.spread() == 38);
+  moments.remove(1001);
+  moments.remove(1009);
+  CHECK(moments.count == 2);
+  CHECK(moments.mean() == 1003);
+  CHECK(moments.spread() == 2);
+}

@@ -163,3 +163,24 @@ TEST_CASE("The state of an initial-value problem may be a struct of doubles") {
   CHECK(end.place == near(std::cos(1.0), 1e-10));
   CHECK(end.speed == near(-std::sin(1.0), 1e-10));
 }
+
+// One step of the method: exact for y' = x^4, and for y' = y the polynomial 1 + h + ... + h^5/5! + h^6/600 of its published
+// coefficients. The estimate of its error is 0 for y' = x^3.
+TEST_CASE("One step of an initial-value problem has the method's order") {
+  using one = std::array<double, 1>;
+  const auto step = [](const auto& f, double y, double h, double allowed) {
+    double last = 0;
+    int steps = -1;
+    CHECK(solve_ode(
+        f, 0, h, one{y}, h, [allowed](const one&) { return one{allowed}; },
+        [&](double, const one& at, const one&) { last = at[0], ++steps; }));
+    CHECK(steps == 1);
+    return last;
+  };
+  CHECK(step([](double x, const one&) { return one{5 * x * x * x * x}; }, 0, 1, 1e9) == near(1, 1e-14));
+  CHECK(step([](double x, const one&) { return one{4 * x * x * x}; }, 0, 1, 1e-13) == near(1, 1e-14));
+  const double h = 0.5;
+  double power = 0, term = 1;
+  for (int k = 1; k < 7; term *= h / k++) power += term;
+  CHECK(step([](double, const one& y) { return y; }, 1, h, 1e9) == near(power + std::pow(h, 6) / 600, 1e-14));
+}

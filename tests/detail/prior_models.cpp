@@ -106,41 +106,53 @@ TEST_CASE("Each model's CDF is its formula, from the fit of a prompt") {
   const calibration_prior<double> prior{table};
   detail::prior_models<double> models;
   models.learn(prior.state(), rows);
-  for (const auto model : {prior_model::pooled, prior_model::location, prior_model::location_scale}) {
+  array<double> r = array<double>::LinSpaced(41, -10, 10), u(41);
+  const auto ask = [&](prior_model model) {
     const auto fit = models.fit(model, rows.row(3));
-    array<double> r = array<double>::LinSpaced(41, -10, 10), u(41);
     models.cdf(model, fit, r.data(), 41, u.data());
-    CAPTURE(static_cast<int>(model));
-    CHECK((u >= 0).all());
-    CHECK((u <= 1).all());
     CHECK((u.tail(40) >= u.head(40)).all());
+    CHECK(u[0] >= 0);
+    CHECK(u[40] <= 1);
     CHECK(u[40] - u[0] > 0.8);
-    if (model == prior_model::pooled) {
-      for (Index i = 0; i < 41; ++i) CHECK(u[i] == near(pooled_without(table, -1, 0, 0, r[i]), 1e-12));
-    } else {  // at the middle of the prompt's rewards, about one half
-      const double middle = rows.row(3).mean();
-      double at_middle = 0;
-      models.cdf(model, fit, &middle, 1, &at_middle);
-      CHECK(at_middle == near(0.5, 0.15));
+    return fit;
+  };
+  const double middle = rows.row(3).mean();
+
+  ask(prior_model::pooled);
+  for (Index i = 0; i < 41; ++i) CHECK(u[i] == near(pooled_without(table, -1, 0, 0, r[i]), 1e-12));
+  CHECK(models.unknown(prior_model::pooled, 4) == models.unknown(prior_model::pooled, 8));
+
+  // Analysis of variance of the normal scores, for groups of 6.
+  const auto location = ask(prior_model::location);
+  const auto score = [&](double x) {
+    return detail::normal_quantile(std::clamp(pooled_without(table, -1, 0, 0, x), 0.5 / 180, 1 - 0.5 / 180));
+  };
+  const matrix<double> z = table.unaryExpr(score);
+  const array<double> means = z.rowwise().mean();
+  const double level = z.mean(), within = (z.colwise() - means).square().sum() / 150,
+               between = ((means - level).square().sum() * 6 - 29 * within) / 174,
+               shrink = between / (between + within / 6);
+  CHECK(between > 0.1);
+  CHECK(location.center == near(level + shrink * (means[3] - level), 1e-9));
+  CHECK(1 / (location.per_scale * location.per_scale) == near(within + between * (1 - shrink), 1e-9));
+  for (Index i = 0; i < 41; ++i)
+    CHECK(u[i] == near(detail::normal_cdf((score(r[i]) - location.center) * location.per_scale), 1e-5));
+  CHECK(models.unknown(prior_model::location, 4) / models.unknown(prior_model::location, 8) ==
+        near((8 * between + within) / (4 * between + within), 1e-9));
+
+  // The mid-rank among all residuals, each from the prompt's other 5 rewards.
+  const auto scale = ask(prior_model::location_scale);
+  CHECK(scale.center == near(middle, 1e-12));
+  const double deviation = std::sqrt((rows.row(3) - middle).square().sum() / 5);
+  CHECK(1 / scale.per_scale == near(deviation * std::sqrt(1 + 1. / 6), 1e-12));  // of a new reward
+  array<double> residuals(180);
+  for (Index p = 0; p < 30; ++p)
+    for (Index k = 0; k < 6; ++k) {
+      const double x = table(p, k), mean = (table.row(p).sum() - x) / 5;
+      const double squares = (table.row(p) - mean).square().sum() - (x - mean) * (x - mean);
+      residuals[6 * p + k] = (x - mean) / std::sqrt(squares / 4 * (1 + 1. / 5));
     }
-    if (model == prior_model::location) {
-      // Analysis of variance of the normal scores, for groups of 6.
-      matrix<double> z = table;
-      for (double& x : z.reshaped())
-        x = detail::normal_quantile(std::clamp(pooled_without(table, -1, 0, 0, x), 0.5 / 180, 1 - 0.5 / 180));
-      const array<double> means = z.rowwise().mean();
-      const double level = z.mean(), within = (z.colwise() - means).square().sum() / 150,
-                   between = ((means - level).square().sum() * 6 - 29 * within) / 174,
-                   shrink = between / (between + within / 6);
-      CHECK(between > 0.1);
-      CHECK(fit.center == near(level + shrink * (means[3] - level), 1e-9));
-      CHECK(1 / (fit.per_scale * fit.per_scale) == near(within + between * (1 - shrink), 1e-9));
-    }
-    if (model == prior_model::location_scale) {
-      CHECK(fit.center == near(rows.row(3).mean(), 1e-12));
-      const double deviation =
-          std::sqrt((rows.row(3) - rows.row(3).mean()).square().sum() / 5 * (1 + 1. / 6));  // of a new reward
-      CHECK(1 / fit.per_scale == near(deviation, 1e-12));
-    }
-  }
+  for (Index i = 0; i < 41; ++i)
+    CHECK(u[i] == near(static_cast<double>((residuals < (r[i] - scale.center) * scale.per_scale).count()) / 180, 1e-9));
+  CHECK(models.unknown(prior_model::location_scale, 4) / models.unknown(prior_model::location_scale, 8) == 2);
 }

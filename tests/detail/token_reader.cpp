@@ -282,3 +282,20 @@ TEST_CASE("The sums of a response are over its blocks, and its log-ratios are sc
   CHECK(whole.to_old[0] == 3.5);
   CHECK(whole.to_sampler[0] == 22);
 }
+
+TEST_CASE("A view of another shape is an error with its name and both shapes") {
+  const matrix<double> now = matrix<double>::Constant(2, 3, -1), wide = matrix<double>::Constant(2, 4, -1),
+                       high = matrix<double>::Constant(3, 3, -1);
+  const auto message = [&](const token_batch<double>& batch) {
+    return error_of([&] { detail::check_batch("f", batch, "rewards", 2); });
+  };
+  CHECK(message({.log_probabilities = now, .reference_log_probabilities = now, .mask = now}) == "no error");
+  CHECK(message({.log_probabilities = now, .reference_log_probabilities = wide}) ==
+        "f: expected reference_log_probabilities of 2 x 3, got 2 x 4");
+  CHECK(message({.log_probabilities = now, .mask = high}) == "f: expected mask of 2 x 3, got 3 x 3");
+  CHECK(message({.log_probabilities = now, .old_log_probabilities = wide}) ==
+        "f: expected old_log_probabilities of 2 x 3, got 2 x 4");
+  CHECK(message({.log_probabilities = now, .sampler_log_probabilities = high}) ==
+        "f: expected sampler_log_probabilities of 2 x 3, got 3 x 3");
+  CHECK(message({.log_probabilities = high}) == "f: expected 3 rewards, one for each row of log_probabilities, got 2");
+}
