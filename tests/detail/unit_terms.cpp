@@ -104,6 +104,14 @@ TEST_CASE("A KL loss has its own ratio, which is extended in a straight line abo
   CHECK(out.loss == near(loss, 1e-4));
 }
 
+TEST_CASE("A KL loss of a whole response adds nothing but itself") {
+  const matrix<double> now{{-1, -2}}, reference{{-1.5, -1.8}};  // Δ = 0.3
+  const token_batch<double> batch{.log_probabilities = now, .reference_log_probabilities = reference};
+  const auto out = policy_loss{k3_loss{.beta = 2}, reinforce{}}(batch, array<double>{{0}});
+  CHECK(out.loss == near(2 * (std::exp(-0.3) - 1 + 0.3), 1e-15));
+  CHECK(distance(out.gradient, matrix<double>::Constant(1, 2, 2 * (1 - std::exp(-0.3)))) < 1e-14);
+}
+
 TEST_CASE("A response's gradient and loss must be finite") {
   const double inf = infinity<double>;
   CHECK(error_of([] { detail::check_response("f", matrix<double>{{1, 2}, {3, 4}}, 5, 1); }) == "no error");

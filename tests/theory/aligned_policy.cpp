@@ -99,6 +99,23 @@ TEST_CASE("Exponentials and powers at any beta agree with an independent quadrat
     check_against_simpson([](long double u) { return std::expm1(-10 * u) / std::expm1(-10.0L); }, beta, 2);
 }
 
+TEST_CASE("A transform is called for numbers in [0, 1] only") {
+  for (const double slope : {-3., 0.1, 5.}) {
+    double low = 1, high = 0;
+    const aligned_policy policy(
+        [&low, &high, slope](double u) {
+          low = std::min(low, u), high = std::max(high, u);
+          return slope * u;
+        },
+        at_beta{0.5});
+    CHECK(policy.kl() > 0);
+    CHECK(policy.win_rate(best_of{4}) > 0);
+    CHECK(policy.cdf(policy.quantile(0.3)) == near(0.3, 1e-9));
+    CHECK(low >= 0);
+    CHECK(high == 1);
+  }
+}
+
 TEST_CASE("No narrow peak is missed: a density like the normal distribution, however narrow, wherever it is") {
   for (const double middle : {0.30012345, 0.5, 0.871})
     for (const double deviation : {1e-2, 1e-4, 1e-6}) {
