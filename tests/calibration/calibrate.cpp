@@ -184,7 +184,8 @@ TEMPLATE_TEST_CASE("The functor owns a matrix, and does not copy a view", "", fl
   const calibration of_map{map(buffer.data(), 1, 4)};
   const calibration of_lines{lines};
   const calibration of_ref{Eigen::Ref<const matrix<S>>(map(buffer.data(), 1, 4))};
-  const calibration of_columns{Eigen::Map<const Eigen::Array<S, Eigen::Dynamic, Eigen::Dynamic>>(buffer.data(), 1, 4)};
+  using columns = Eigen::Array<S, Eigen::Dynamic, Eigen::Dynamic, Eigen::ColMajor>;
+  const calibration of_columns{Eigen::Map<const columns>(buffer.data(), 1, 4)};
   const calibration of_expression{table + S{0}, strict_rank{}};
   const calibration of_row{table.row(0).matrix()};
   STATIC_REQUIRE(std::is_same_v<decltype(of_matrix), const calibration<matrix<S>, mid_rank>>);
