@@ -88,15 +88,12 @@ TEMPLATE_TEST_CASE("A clipped token has no slope, and is counted at its end of t
 
 TEST_CASE("A KL loss has its own ratio, which is extended in a straight line above e^20") {
   // δ = log π − log π_ref; k3 = e^−δ − 1 + δ.
-  const array<double> delta{{0.5, -0.5, -25, 3}};
-  const matrix<double> now = matrix<double>::Constant(1, 4, -40);
-  matrix<double> reference = now;
-  reference.row(0) -= delta.transpose();
+  const matrix<double> delta{{0.5, -0.5, -25, 3}}, now = matrix<double>::Constant(1, 4, -40), reference = now - delta;
   const token_batch<double> batch{.log_probabilities = now, .reference_log_probabilities = reference};
   const auto out = policy_loss{k3_token_loss{.beta = 0.1}, reinforce{}}(batch, array<double>{{0}});
   double loss = 0;
   for (Index t = 0; t < 4; ++t) {
-    const double d = delta[t], ratio = d < -20 ? std::exp(20) * (1 - 20 - d) : std::exp(-d);
+    const double d = delta(0, t), ratio = d < -20 ? std::exp(20) * (1 - 20 - d) : std::exp(-d);
     const double slope = d < -20 ? 1 - std::exp(20) : 1 - std::exp(-d);
     loss += 0.1 * (ratio - 1 + d);
     CHECK(out.gradient(0, t) == near(0.1 * slope, 1e-7));
