@@ -6,7 +6,8 @@
 Needs clang++ with llvm-profdata and llvm-cov of the same version. A header is compiled into many programs and for several
 types: a line or a branch is reached if any of them reaches it. A branch is one outcome of a condition in the source. The
 branches that compilers add for exceptions are none, and neither is a condition that is a constant in each of its types. A
-line that no test can reach has the words `not covered:` and the reason in a comment. Fails below 100 % of lines or 90 % of branches. adapters/torch.hpp is left out.
+line that no test can reach has the words `not covered:` and the reason in a comment. Fails below 100 % of lines or 90 % of
+branches. adapters/torch.hpp is left out.
 """
 import argparse
 import collections

@@ -57,9 +57,7 @@ TEST_CASE("The pooled model leaves two rewards out of all, ties included") {
 // a = W/(B − W) from the mean distances of two pooled ranks: W of one prompt, B of two prompts.
 TEST_CASE("The weight of the pooled prior is the one from all pairs of rewards") {
   const auto weight_of = [](const matrix<double>& table) {
-    std::vector<Index> offsets;
-    for (Index p = 0; p <= table.rows(); ++p) offsets.push_back(p * table.cols());
-    const ragged rows(Eigen::Map<const array<double>>(table.data(), table.size()), offsets);
+    decltype(auto) rows = detail::rows_of(table);
     const calibration_prior<double> prior{table, prior_model::pooled};
     detail::prior_models<double> models;
     models.learn(prior.state(), rows);
@@ -100,9 +98,7 @@ TEST_CASE("Each model's CDF is its formula, from the fit of a prompt") {
     const double level = 3 * normal(random), scale = std::exp(normal(random));
     for (double& r : table.row(p)) r = level + scale * normal(random);
   }
-  std::vector<Index> offsets;
-  for (Index p = 0; p <= 30; ++p) offsets.push_back(p * 6);
-  const ragged rows(Eigen::Map<const array<double>>(table.data(), table.size()), offsets);
+  decltype(auto) rows = detail::rows_of(table);
   const calibration_prior<double> prior{table};
   detail::prior_models<double> models;
   models.learn(prior.state(), rows);

@@ -233,7 +233,7 @@ TEST_CASE("A log is read rightly, or there is an error, or the program ends, if 
     return read_jsonl<double>(in, "log", unscored::propagate);
   };
   const auto whole = read();
-  enum outcome { right, out_of_memory, unreadable, wrong, ended };
+  enum outcome { right, out_of_memory, unreadable, wrong, ended, none_failed };
   int counts[5] = {}, n = 0;
   for (; n < 100'000; ++n) {
     const auto child = ::fork();
@@ -252,7 +252,7 @@ TEST_CASE("A log is read rightly, or there is an error, or the program ends, if 
         memory::fails_after = -1;
         if (again.prompts == whole.prompts && again.rewards.rows() == whole.rewards.rows() &&
             same(again.rewards.row(0), whole.rewards.row(0)) && same(again.rewards.row(1), whole.rewards.row(1)))
-          result = all ? 100 : right;
+          result = all ? none_failed : right;
       } catch (const std::bad_alloc&) {
         result = out_of_memory;
       } catch (const std::runtime_error& error) {
@@ -266,7 +266,7 @@ TEST_CASE("A log is read rightly, or there is an error, or the program ends, if 
     ::waitpid(child, &status, 0);
     INFO("allocation " << n);
     REQUIRE(WIFEXITED(status));
-    if (WEXITSTATUS(status) == 100) break;
+    if (WEXITSTATUS(status) == none_failed) break;
     REQUIRE(WEXITSTATUS(status) < 5);
     REQUIRE(WEXITSTATUS(status) != wrong);
     ++counts[WEXITSTATUS(status)];
