@@ -193,3 +193,30 @@ TEST_CASE("An error message is short, one line and ASCII, whatever the line hold
     for (const char c : text) CHECK((c >= 32 && c < 127));
   }
 }
+
+TEST_CASE("Rewards under another key, lists or one a line") {
+  const std::string text =
+      "{\"prompt\": \"a\", \"raw\": [1, 2], \"shaped\": 0.5, \"rewards\": [9]}\n"
+      "{\"prompt\": \"a\", \"raw\": 3, \"shaped\": [0.25, 0.75], \"reward\": 8}\n";
+  const auto read = [&](const std::string& key) {
+    std::istringstream in(text);
+    return rows(read_jsonl(in, "-", unscored::error, key));
+  };
+  CHECK(read("raw") == std::vector<std::vector<double>>{{1, 2, 3}});
+  CHECK(read("shaped") == std::vector<std::vector<double>>{{0.5, 0.25, 0.75}});
+  CHECK(read("rewards") == std::vector<std::vector<double>>{{9, 8}});
+  const auto error = [](const std::string& line, const std::string& key) {
+    std::istringstream in(line);
+    try {
+      read_jsonl(in, "-", unscored::error, key);
+    } catch (const std::runtime_error& e) {
+      return std::string(e.what());
+    }
+    return std::string("no error");
+  };
+  CHECK(error("{\"raw\": [1]}", "shaped") == "-:1: expected an object with the key \"shaped\"");
+  CHECK(error("{\"raw\": \"x\", \"prompt\": 1}", "raw") == "-:1: expected a number at raw, got \"x\"");
+  CHECK(error("{\"raw\": 1}", "raw") == "-:1: expected a \"prompt\" beside the one \"raw\"");
+  CHECK(error("{\"raw\": []}", "raw") == "-:1: expected \"raw\" to be a list of at least one number");
+  CHECK(error("{\"reward\": 1, \"prompt\": 1}", "raw") == "-:1: expected an object with the key \"raw\"");
+}

@@ -95,27 +95,32 @@ S read_reward(const nlohmann::json& value, const std::string& where, unscored on
 
 /// Appends the rewards and the prompt of one line to the rows.
 template <real_scalar S, class Reject>
-void read_jsonl_line(const std::string& line, unscored on_unscored, std::vector<std::vector<S>>& rows,
-                     std::vector<std::string>& prompts, std::unordered_map<std::string, std::size_t>& row_of,
-                     const Reject& reject) {
+void read_jsonl_line(const std::string& line, const std::string& key, unscored on_unscored,
+                     std::vector<std::vector<S>>& rows, std::vector<std::string>& prompts,
+                     std::unordered_map<std::string, std::size_t>& row_of, const Reject& reject) {
   using json = nlohmann::json;
   const auto shallow = [&](int depth, json::parse_event_t, const json&) {
     if (depth > 1000) reject("expected at most 1000 lists and objects within each other");  // json::dump recurses
     return true;
   };
   const auto object = json::parse(without_python_numbers(line), shallow);
-  const bool one = object.is_object() && object.contains("reward") && !object.contains("rewards");
-  if (!one && (!object.is_object() || !object.contains("rewards")))
-    reject("expected an object with the key \"rewards\"");
+  // One reward is under the key "reward", or under a key that the caller has chosen.
+  const bool chosen = key != "rewards" && object.is_object() && object.contains(key) && !object.at(key).is_array();
+  const std::string one_key = chosen ? key : "reward";
+  const bool one =
+      chosen || (key == "rewards" && object.is_object() && object.contains("reward") && !object.contains("rewards"));
+  if (!one && (!object.is_object() || !object.contains(key)))
+    reject("expected an object with the key \"" + beginning(key) + "\"");
   std::vector<S> rewards;
   if (one) {
-    rewards.push_back(read_reward<S>(object.at("reward"), "reward", on_unscored, reject));
-    if (!object.contains("prompt")) reject("expected a \"prompt\" beside the one \"reward\"");
+    rewards.push_back(read_reward<S>(object.at(one_key), beginning(one_key), on_unscored, reject));
+    if (!object.contains("prompt")) reject("expected a \"prompt\" beside the one \"" + beginning(one_key) + "\"");
   } else {
-    const auto& list = object.at("rewards");
-    if (!list.is_array() || list.empty()) reject("expected \"rewards\" to be a list of at least one number");
+    const auto& list = object.at(key);
+    if (!list.is_array() || list.empty())
+      reject("expected \"" + beginning(key) + "\" to be a list of at least one number");
     for (std::size_t k = 0; k < list.size(); ++k)
-      rewards.push_back(read_reward<S>(list[k], concat("rewards[", k, "]"), on_unscored, reject));
+      rewards.push_back(read_reward<S>(list[k], concat(beginning(key), "[", k, "]"), on_unscored, reject));
   }
   const auto prompt = object.find("prompt");
   std::string name;
@@ -143,13 +148,16 @@ void read_jsonl_line(const std::string& line, unscored on_unscored, std::vector<
 /// NaN, Infinity and -Infinity, which Python's json.dumps writes, are read too.
 ///
 /// name: the stream's name, for errors.
+/// key: of the list of rewards, "rewards" by default, in whose place a line can have one "reward"; or another key, whose
+/// value is a list or one reward.
 /// NaN: an unscored reward, null or NaN, is an error, or with `unscored::propagate` a NaN.
 /// Errors: `std::runtime_error`. "NAME:LINE: expected X" or "NAME:LINE: not JSON: …" if a line is not such an object or
 /// a reward is not a number that S can hold; "NAME: …" if the stream cannot be read or has no rewards. If memory runs out
 /// while a line is read, the stream reports "cannot be read"; while it is parsed, the program may end, because nlohmann-json
 /// allocates in functions that must not throw.
 template <real_scalar S = double>
-jsonl_rewards<S> read_jsonl(std::istream& in, const std::string& name, unscored on_unscored = unscored::error) {
+jsonl_rewards<S> read_jsonl(std::istream& in, const std::string& name, unscored on_unscored = unscored::error,
+                            const std::string& key = "rewards") {
   std::vector<std::vector<S>> rows;
   std::vector<std::string> prompts;
   std::unordered_map<std::string, std::size_t> row_of;
@@ -160,7 +168,7 @@ jsonl_rewards<S> read_jsonl(std::istream& in, const std::string& name, unscored 
     };
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
     try {
-      detail::read_jsonl_line(line, on_unscored, rows, prompts, row_of, reject);
+      detail::read_jsonl_line(line, key, on_unscored, rows, prompts, row_of, reject);
     } catch (const nlohmann::json::exception& error) {
       reject("not JSON: " + detail::beginning(error.what()));
     }
@@ -172,11 +180,12 @@ jsonl_rewards<S> read_jsonl(std::istream& in, const std::string& name, unscored 
 
 /// Reads a file. Errors: as above, with the file's name; and if the file cannot be opened.
 template <real_scalar S = double>
-jsonl_rewards<S> read_jsonl(const std::filesystem::path& file, unscored on_unscored = unscored::error) {
+jsonl_rewards<S> read_jsonl(const std::filesystem::path& file, unscored on_unscored = unscored::error,
+                            const std::string& key = "rewards") {
   std::ifstream in(file);
   // Some standard libraries open a folder and read nothing.
   if (!in || std::filesystem::is_directory(file)) throw std::runtime_error(file.string() + ": cannot be opened");
-  return read_jsonl<S>(in, file.string(), on_unscored);
+  return read_jsonl<S>(in, file.string(), on_unscored, key);
 }
 
 }  // namespace INFALIGN_NAMESPACE
