@@ -5,6 +5,7 @@
 #include <infalign/adapters/jsonl.hpp>
 #include <infalign/adapters/npy.hpp>
 #include <infalign/infalign.hpp>
+#include <infalign/testing.hpp>
 
 #include <algorithm>
 #include <cmath>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Uses that the compiler must refuse, if WRONG is defined: programs/compile_fail.sh looks for the text of each, and for its line.
 #include <infalign/infalign.hpp>
+#include <infalign/testing/pipeline.hpp>
 
 using namespace infalign;
 
@@ -49,5 +50,7 @@ void wrong(const matrix<float>& f, const matrix<double>& d, const array<float>& 
   policy_loss{k1_in_reward{.beta = 1}};
   // error: a KL loss is part of policy_loss
   policy_advantages{k3_loss{.beta = 1}, leave_one_out{}};
+  // error: the function returns an Eigen expression, whose operands may be gone
+  checks::pipeline{[](const checks::response_batch& b) { return b["reward"] + b["reward"]; }};
 }
 #endif

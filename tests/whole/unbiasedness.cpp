@@ -2,6 +2,7 @@
 #include <infalign/calibration/calibrate.hpp>
 #include <infalign/measure/exact_win_rate.hpp>
 #include <infalign/step/policy_gradient.hpp>
+#include <infalign/testing/unbiased_step.hpp>
 
 #include "arrays.hpp"
 
@@ -18,91 +19,15 @@
 using namespace infalign;
 using Eigen::Index;
 using table = matrix<double>;  // one number for each (prefix, token)
+using checks::drawn_from;
 
 namespace {
 
-struct place {
-  Index prefix, token;
-};
-
-/// All responses of at most `longest` tokens. Token 0 ends a response. Prefixes are numbered in order of appearance.
-struct language {
-  Index vocabulary, longest, prefixes = 0;
-  std::vector<std::vector<place>> responses;
-
-  language(Index v, Index t) : vocabulary(v), longest(t) { extend({}); }
-
-  void extend(const std::vector<place>& so_far) {
-    const Index prefix = prefixes++;
-    for (Index token = 0; token < vocabulary; ++token) {
-      auto next = so_far;
-      next.push_back({prefix, token});
-      if (token == 0 || std::ssize(next) == longest)
-        responses.push_back(next);
-      else
-        extend(next);
-    }
-  }
-};
-
-table log_softmax(const table& logits) {
-  return logits.colwise() - logits.exp().rowwise().sum().log();
-}
-
-/// From derivatives by log π(token | prefix) to those by the logits: ∂log π_j/∂logit_k = 1{j = k} − π_k.
-table through_softmax(const table& g, const table& policy) {
-  return g - policy.exp().colwise() * g.rowwise().sum();
-}
-
-/// A policy with its reference, an older policy that responses may come from, and a sampler that differs from it. All
-/// tables but `logits` are log π(token | prefix). Some rewards are tied.
-struct setting {
-  language all;
-  table logits, policy, reference, old, sampler;
-  array<double> reward, length;
+struct setting : checks::small_policy {
   double beta = 0.3;
 
-  setting(Index vocabulary, Index longest, unsigned seed) : all(vocabulary, longest) {
-    std::mt19937 random(seed);
-    const auto normal_like = [&] {
-      return (static_cast<double>(random()) + static_cast<double>(random())) / 0x1p31 - 2;
-    };
-    const auto draw = [&] { return table(table::NullaryExpr(all.prefixes, all.vocabulary, normal_like)); };
-    logits = draw();
-    policy = log_softmax(logits);
-    reference = log_softmax(draw());
-    old = log_softmax(logits + 0.5 * draw());
-    sampler = log_softmax(logits + 0.5 * draw());
-    reward = array<double>::NullaryExpr(size(), [&] { return std::floor(normal_like() * 3) / 2; });
-    length = array<double>::NullaryExpr(size(), [&](Index y) { return static_cast<double>(response(y).size()); });
-  }
-
-  Index size() const { return std::ssize(all.responses); }
+  using checks::small_policy::small_policy;
   Index largest_group() const { return size() > 10 ? 3 : 4; }  // small enough to enumerate
-  const std::vector<place>& response(Index y) const { return all.responses[static_cast<std::size_t>(y)]; }
-
-  /// log π(y) of every response.
-  array<double> log_of(const table& p) const {
-    return array<double>::NullaryExpr(size(), [&](Index y) {
-      double sum = 0;
-      for (auto [prefix, token] : response(y)) sum += p(prefix, token);
-      return sum;
-    });
-  }
-  array<double> probability(const table& p) const { return log_of(p).exp(); }
-  array<double> delta() const { return log_of(policy) - log_of(reference); }
-
-  /// Σ over y of weight(y)·∇log π(y).
-  table scores(const array<double>& weight) const {
-    table g = table::Zero(all.prefixes, all.vocabulary);
-    for (Index y = 0; y < size(); ++y)
-      for (auto [prefix, token] : response(y)) g(prefix, token) += weight[y];
-    return through_softmax(g, policy);
-  }
-
-  table reward_gradient() const { return scores(probability(policy) * reward); }  // ∇E[R]
-  table kl_gradient() const { return scores(probability(policy) * delta()); }     // ∇KL(π ‖ π_ref)
-  table forward_kl_gradient() const { return scores(-probability(reference)); }   // ∇KL(π_ref ‖ π)
   table objective_gradient() const { return reward_gradient() - beta * kl_gradient(); }
 };
 
@@ -113,7 +38,7 @@ table numeric_gradient(const setting& s, F f) {
     table up = s.logits, down = s.logits;
     up.data()[k] += h;
     down.data()[k] -= h;
-    return (f(log_softmax(up)) - f(log_softmax(down))) / (2 * h);
+    return (f(setting::log_softmax(up)) - f(setting::log_softmax(down))) / (2 * h);
   };
   table g(s.logits.rows(), s.logits.cols());
   for (Index k = 0; k < g.size(); ++k) {
@@ -123,57 +48,15 @@ table numeric_gradient(const setting& s, F f) {
   return g;
 }
 
-/// Calls f(group, probability) for every group of `size` independent draws.
-template <class F>
-void for_each_group(const array<double>& probability, Index size, F f) {
-  std::vector<Index> group(static_cast<std::size_t>(size), 0);
-  while (true) {
-    double weight = 1;
-    for (Index y : group) weight *= probability[y];
-    f(group, weight);
-    std::size_t k = 0;
-    while (k < group.size() && ++group[k] == probability.size()) group[k++] = 0;
-    if (k == group.size()) return;
-  }
-}
-
-enum class drawn { from_policy, from_old, from_sampler };
-
 /// E[−d loss / d logits] of a step on P prompts of M responses each, all to the same policy.
 template <class Step>
-table ascent(const setting& s, const Step& step, Index P, Index M, drawn source = drawn::from_policy) {
-  const Index B = P * M, T = s.all.longest;
-  table now(B, T), reference(B, T), old(B, T), sampler(B, T), mask(B, T), rewards(P, M);
-  token_batch<double> batch{.log_probabilities = now, .reference_log_probabilities = reference, .mask = mask};
-  if (source != drawn::from_policy) batch.old_log_probabilities = old;
-  if (source == drawn::from_sampler) batch.sampler_log_probabilities = sampler;
-  batch.sampler_weight_cap = 1e9;  // does not bind
-
-  const table& from = source == drawn::from_policy ? s.policy : source == drawn::from_old ? s.old : s.sampler;
-  table total = table::Zero(s.all.prefixes, s.all.vocabulary);
-  for_each_group(s.probability(from), B, [&](const std::vector<Index>& group, double weight) {
-    mask.setZero();
-    for (auto* m : {&now, &reference, &old, &sampler}) m->setConstant(NaN);  // at masked tokens
-    for (Index i = 0; i < B; ++i) {
-      const Index y = group[static_cast<std::size_t>(i)];
-      rewards.data()[i] = s.reward[y];
-      Index t = 0;
-      for (auto [prefix, token] : s.response(y)) {
-        now(i, t) = s.policy(prefix, token);
-        reference(i, t) = s.reference(prefix, token);
-        old(i, t) = s.old(prefix, token);
-        sampler(i, t) = s.sampler(prefix, token);
-        mask(i, t++) = 1;
-      }
-    }
-    const table gradient = step(batch, rewards).gradient;
-    for (Index i = 0; i < B; ++i) {
-      Index t = 0;
-      for (auto [prefix, token] : s.response(group[static_cast<std::size_t>(i)]))
-        total(prefix, token) -= weight * gradient(i, t++);
-    }
-  });
-  return through_softmax(total, s.policy);
+table ascent(const setting& s, const Step& step, Index P, Index M, drawn_from source = drawn_from::policy) {
+  const auto gradient = [&](const checks::token_case& c) -> table {
+    auto batch = c.batch();
+    batch.sampler_weight_cap = 1e9;  // does not bind
+    return step(batch, table(c.rewards.reshaped<Eigen::RowMajor>(P, M))).gradient;
+  };
+  return checks::expected_ascent(s, gradient, P, M, source);
 }
 
 /// E of f over groups of n, as a function of the policy.
@@ -181,7 +64,8 @@ template <class F>
 auto expectation(const setting& s, Index n, F f) {
   return [&s, n, f](const table& policy) {
     double sum = 0;
-    for_each_group(s.probability(policy), n, [&](const auto& group, double weight) { sum += weight * f(group); });
+    checks::for_each_group(s.probability(policy), n,
+                           [&](const auto& group, double weight) { sum += weight * f(group); });
     return sum;
   };
 }
@@ -207,8 +91,8 @@ std::vector<setting> settings() {
 TEST_CASE("The gradient of J in this file is the derivative of J") {
   for (const setting& s : settings()) {
     CHECK(s.probability(s.policy).sum() == near(1, 1e-14));
-    CHECK(s.length.minCoeff() == 1);
-    CHECK(s.length.maxCoeff() == static_cast<double>(s.all.longest));
+    CHECK(s.length().minCoeff() == 1);
+    CHECK(s.length().maxCoeff() == static_cast<double>(s.longest));
     const auto J = [&](const table& policy) {
       const array<double> log_p = s.log_of(policy);
       return (log_p.exp() * (s.reward - s.beta * (log_p - s.log_of(s.reference)))).sum();
@@ -273,7 +157,7 @@ TEST_CASE("The k3 loss has the gradient of the forward KL(reference, policy)") {
 TEST_CASE("Token KL losses have the KL gradient of each prefix, which is not the gradient of the whole KL") {
   for (const auto& [vocabulary, longest] : {std::pair<Index, Index>{2, 4}, {3, 3}, {3, 1}}) {
     const setting s(vocabulary, longest, 6);
-    array<double> reached = array<double>::Zero(s.all.prefixes);
+    array<double> reached = array<double>::Zero(s.prefixes);
     for (Index y = 0; y < s.size(); ++y)
       for (auto [prefix, token] : s.response(y)) reached[prefix] += s.probability(s.policy)[y];
     const table p = s.policy.exp(), delta = s.policy - s.reference;
@@ -301,7 +185,7 @@ TEST_CASE("Dividing by the group's standard deviation changes the objective") {
   const setting s(3, 2, 7);
   const Index M = 3;
   array<double> weight = array<double>::Zero(s.size());
-  for_each_group(s.probability(s.policy), M, [&](const auto& group, double probability) {
+  checks::for_each_group(s.probability(s.policy), M, [&](const auto& group, double probability) {
     double mean = 0, squares = 0;
     for (Index y : group) mean += s.reward[y] / 3;
     for (Index y : group) squares += (s.reward[y] - mean) * (s.reward[y] - mean);
@@ -321,7 +205,7 @@ TEST_CASE("Token-weighted means depend on the length, not on the reward alone") 
   const setting s(2, 4, 8);
   const array<double> p = s.probability(s.policy);
   const auto per_length = [&](const array<double>& x) {
-    return numeric_gradient(s, [&](const table& policy) { return (s.probability(policy) * x / s.length).sum(); });
+    return numeric_gradient(s, [&](const table& policy) { return (s.probability(policy) * x / s.length()).sum(); });
   };
   const policy_gradient means{no_kl{}, no_baseline{}, reinforce{}, sequence_mean_of_token_means{}};
   const policy_gradient means_loo{no_kl{}, leave_one_out{}, reinforce{}, sequence_mean_of_token_means{}};
@@ -330,14 +214,14 @@ TEST_CASE("Token-weighted means depend on the length, not on the reward alone") 
   const table by_length = per_length(s.reward);
   const table ones = per_length(array<double>::Ones(s.size()));
   CHECK(distance(ascent(s, means, 1, 3), by_length) < 1e-10);
-  CHECK(distance(ascent(s, means, 1, 3), s.scores(p * s.reward / s.length)) < 1e-12);
+  CHECK(distance(ascent(s, means, 1, 3), s.scores(p * s.reward / s.length())) < 1e-12);
   CHECK(distance(ascent(s, means_loo, 1, 3), by_length - (p * s.reward).sum() * ones) < 1e-10);
   CHECK(distance(ascent(s, tokens, 1, 1), by_length) < 1e-10);
 
   array<double> pair = array<double>::Zero(s.size());
   for (Index y = 0; y < s.size(); ++y)
     for (Index z = 0; z < s.size(); ++z)
-      pair[y] += 2 * p[y] * p[z] * (s.reward[y] - s.reward[z]) / (s.length[y] + s.length[z]);
+      pair[y] += 2 * p[y] * p[z] * (s.reward[y] - s.reward[z]) / (s.length()[y] + s.length()[z]);
   CHECK(distance(ascent(s, tokens_loo, 1, 2), s.scores(pair)) < 1e-12);
 
   const table exact = s.reward_gradient();
@@ -366,7 +250,7 @@ TEST_CASE("Off-policy, PPO's clip has the gradient of its own objective, which i
         return sum;
       };
   const policy_gradient step{no_kl{}, leave_one_out{}, ppo_clip{.low = 0.1, .high = 0.2}};
-  const table expected = ascent(s, step, 1, 2, drawn::from_old);
+  const table expected = ascent(s, step, 1, 2, drawn_from::old);
   CHECK(distance(expected, numeric_gradient(s, clipped)) < 1e-10);
   CHECK(low > 10);
   CHECK(high > 10);
@@ -378,7 +262,7 @@ TEST_CASE("Off-policy, PPO's clip has the gradient of its own objective, which i
 TEST_CASE("Off-policy, the unclipped sequence ratio is unbiased, for responses of the old policy and of the sampler") {
   const sequence_clip unclipped{.low = 1, .high = 1e9};
   for (const setting& s : settings())
-    for (auto source : {drawn::from_old, drawn::from_sampler}) {
+    for (auto source : {drawn_from::old, drawn_from::sampler}) {
       const Index M = s.largest_group();
       const auto step = [&](const auto& kl, const auto& estimator) {
         return ascent(s, policy_gradient{kl, estimator, unclipped}, 1, M, source);
@@ -398,7 +282,7 @@ TEST_CASE("Off-policy, the unclipped token ratio of PPO is unbiased only for res
   for (Index longest : {1, 2}) {
     const setting s(3, longest, 10);
     const policy_gradient step{k1_in_reward{s.beta}, leave_one_out{}, ppo_clip{.low = 1, .high = 1e9}};
-    for (auto source : {drawn::from_old, drawn::from_sampler}) {
+    for (auto source : {drawn_from::old, drawn_from::sampler}) {
       const double error = distance(ascent(s, step, 1, 2, source), s.objective_gradient());
       if (longest == 1)
         CHECK(error < 1e-12);
@@ -416,7 +300,7 @@ TEST_CASE("Credit for the best of n has the gradient of the expected maximum of 
         const table max = numeric_gradient(s, expectation(s, n, [&](auto& g) { return largest(s, g); }));
         const table min = numeric_gradient(s, expectation(s, n, [&](auto& g) { return smallest(s, g); }));
         array<double> score = array<double>::Zero(s.size());  // E[max·Σ_i ∇log π(y_i)]
-        for_each_group(s.probability(s.policy), n, [&](const auto& group, double weight) {
+        checks::for_each_group(s.probability(s.policy), n, [&](const auto& group, double weight) {
           for (Index y : group) score[y] += weight * largest(s, group);
         });
         const double factor = 1 - static_cast<double>(n) / static_cast<double>(M);
@@ -434,7 +318,7 @@ TEST_CASE("Credit for the best of n has the gradient of the expected maximum of 
 TEST_CASE("Off-policy, credit for the best of n corrects the response itself, not the others of its group") {
   const setting s(3, 2, 13);
   const table expected =
-      ascent(s, policy_gradient{no_kl{}, max_at_n{2}, sequence_clip{.low = 1, .high = 1e9}}, 1, 3, drawn::from_old);
+      ascent(s, policy_gradient{no_kl{}, max_at_n{2}, sequence_clip{.low = 1, .high = 1e9}}, 1, 3, drawn_from::old);
   const array<double> old = s.probability(s.old);
   const table against_old = numeric_gradient(s, [&](const table& policy) {
     const array<double> p = s.probability(policy);
@@ -461,7 +345,7 @@ TEST_CASE("With win probabilities, credit for the best of n has the gradient of 
       drawn_rewards.insert(drawn_rewards.end(), static_cast<std::size_t>(count[y]), s.reward[y]);
     }
     const array<double> q = count / count.sum();
-    table mass = table::Zero(s.all.prefixes, s.all.vocabulary);
+    table mass = table::Zero(s.prefixes, s.vocabulary);
     for (Index y = 0; y < s.size(); ++y)
       for (auto [prefix, token] : s.response(y)) mass(prefix, token) += q[y];
     s.reference = (mass.colwise() / mass.rowwise().sum()).log();
@@ -478,7 +362,7 @@ TEST_CASE("With win probabilities, credit for the best of n has the gradient of 
       const double below = k > 0 ? how.cdf(cdf(q, levels[k - 1])) : 0;
       return (below + how.cdf(std::min(1.0, cdf(q, levels[k])))) / 2;
     };
-    table win_rate = table::Zero(s.all.prefixes, s.all.vocabulary);
+    table win_rate = table::Zero(s.prefixes, s.vocabulary);
     for (std::size_t k = 0; k + 1 < levels.size(); ++k)
       win_rate += how.density(cdf(p, levels[k])) * (win(k) - win(k + 1)) * s.scores((raw <= levels[k]).select(p, 0.0));
     const table numeric =

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 the infalign authors
+#pragma once
+
+#include <infalign/detail/check_batches.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <exception>
+#include <string>
+#include <utility>
+
+#include <infalign/detail/begin.hpp>
+
+/// \file
+/// Checks of a pipeline's values: their range, unscored responses, errors, and state.
+///
+///     const auto report = checks::finite(pipeline);
+///
+/// Cost: 1 to 10 calls of the pipeline for each case, on batches of at most 20 responses.
+/// Errors: if no input has the name.
+namespace INFALIGN_NAMESPACE::detail {
+
+/// The check that each result is `right`.
+template <class Right>
+checks::report check_results(std::string name, const checks::pipeline& f, const checks::options& o,
+                             const Right& right) {
+  return check_batches(std::move(name), f, o, [&](const checks::response_batch& b) -> checks::fault {
+    const auto results = f(b);
+    for (Eigen::Index i = 0; i < b.size(); ++i) {
+      if (right(results[i])) continue;
+      checks::fault found{concat("The result of response ", i, " is ", results[i], "."), {}};
+      found.columns.add("result", results);
+      return found;
+    }
+    return {};
+  });
+}
+
+}  // namespace INFALIGN_NAMESPACE::detail
+
+namespace INFALIGN_NAMESPACE::checks {
+
+// ---- Values ------------------------------------------------------------------------------------------------------------
+
+/// All results are from `low` to `high`. NaN is not.
+inline report in_range(const pipeline& f, double low, double high, const options& o = {}) {
+  const double below = low - o.tolerance * std::max(1.0, std::abs(low)),
+               above = high + o.tolerance * std::max(1.0, std::abs(high));
+  return detail::check_results(detail::concat("in_range(", low, ", ", high, ")"), f, o,
+                               [=](double x) { return !detail::is_nan(x) && x >= below && x <= above; });
+}
+
+/// All results are finite if all inputs are.
+inline report finite(const pipeline& f, const options& o = {}) {
+  return detail::check_results("finite", f, o, [](double x) { return detail::is_finite(x); });
+}
+
+/// The results have the mean 0 in each prompt, as advantages have that are compared with the mean of their group.
+inline report zero_mean(const pipeline& f, const options& o = {}) {
+  return detail::check_batches("zero_mean", f, o, [&](const response_batch& b) -> fault {
+    const auto results = f(b);
+    for (const auto& [prompt, group] : b.members()) {
+      double sum = 0, size = 1;
+      for (const auto i : group) sum += results[i], size += std::abs(results[i]);
+      if (detail::is_finite(sum) && std::abs(sum) <= o.tolerance * size) continue;
+      fault found{detail::concat("The results of prompt ", prompt, " have the mean ",
+                                 sum / static_cast<double>(group.size()), "."),
+                  {}};
+      found.columns.add("result", results);
+      return found;
+    }
+    return {};
+  });
+}
+
+/// If all responses to a prompt have the same inputs, their results are 0: nothing can be learned from them. A group of
+/// one is such a prompt.
+inline report zero_for_equal_responses(const pipeline& f, const options& o = {}) {
+  return detail::check_batches("zero_for_equal_responses", f, o, [&](const response_batch& b) -> fault {
+    for (const auto& [prompt, group] : b.members()) {
+      auto equal = b;
+      for (auto& column : equal.columns)
+        for (const auto i : group) column[i] = column[group[0]];
+      const auto results = f(equal);
+      for (const auto i : group) {
+        if (!detail::differ(results[i], 0, o.tolerance)) continue;
+        fault found{detail::concat("All responses to prompt ", prompt, " are made equal to response ", group[0],
+                                   ", and the result of response ", i, " is ", results[i], "."),
+                    {}};
+        found.columns.add("result", results);
+        return found;
+      }
+    }
+    return {};
+  });
+}
+
+// ---- Unscored responses, errors ----------------------------------------------------------------------------------------
+
+/// A NaN input of a response gives it the result `expected` (by default NaN), and its siblings have the results that they
+/// have without it. Siblings are compared if their group stays large enough.
+inline report ignores_unscored(const pipeline& f, const std::string& name, double expected = detail::nan<double>,
+                               const options& o = {}) {
+  return detail::check_batches(
+      detail::title("ignores_unscored", f, name), f, o, [&](const response_batch& all) -> fault {
+        for (const auto& [prompt, group] : all.members()) {
+          const auto b = all.only(group);
+          for (Eigen::Index i = 0; i < b.size(); ++i) {
+            auto unscored = b;
+            unscored[name][i] = detail::nan<double>;
+            const auto results = f(unscored);
+            array<double> wanted = results;
+            wanted[i] = expected;
+            if (b.size() > std::max<Eigen::Index>(f.smallest_group, 1)) {
+              const auto others = f(b.without([&](Eigen::Index j) { return j == i; }));
+              for (Eigen::Index j = 0, k = 0; j < b.size(); ++j)
+                if (j != i) wanted[j] = others[k++];
+            }
+            auto found = detail::compare_results(detail::concat("Leaving out response ", i, " to prompt ", prompt,
+                                                                " instead of giving it the ", name, " NaN"),
+                                                 results, "result then", wanted, o.tolerance);
+            if (found.sentence.empty()) continue;
+            // The counterexample shows the whole batch.
+            found.columns = {};
+            return found;
+          }
+        }
+        return {};
+      });
+}
+
+/// An input that is `wrong` (NaN, or an infinity) is refused with an exception.
+inline report rejects(const pipeline& f, const std::string& name, double wrong, const options& o = {}) {
+#if defined(__cpp_exceptions) || defined(_CPPUNWIND)
+  return detail::check_batches(detail::title("rejects", f, name, detail::concat(", ", wrong)), f, o,
+                               [&](const response_batch& b) -> fault {
+                                 for (Eigen::Index i = 0; i < b.size(); ++i) {
+                                   auto changed = b;
+                                   changed[name][i] = wrong;
+                                   array<double> results;
+                                   try {
+                                     results = f(changed);
+                                   } catch (const std::exception&) {
+                                     continue;
+                                   }
+                                   fault found{detail::concat("The ", name, " ", wrong, " of response ", i,
+                                                              " is accepted, with the result ", results[i], "."),
+                                               {}};
+                                   found.columns.add("result", results);
+                                   return found;
+                                 }
+                                 return {};
+                               });
+#else
+  return {.check = detail::title("rejects", f, name, detail::concat(", ", wrong)),
+          .passed = false,
+          .seed = o.seed,
+          .finding = "Not checked: this program has no exceptions."};
+#endif
+}
+
+// ---- State -------------------------------------------------------------------------------------------------------------
+
+/// The same batch has the same results, bit for bit, whatever was computed before.
+inline report deterministic(const pipeline& f, const options& o = {}) {
+  return detail::check_batches("deterministic", f, o, [&](const response_batch& b) -> fault {
+    const auto first = f(b);
+    auto found = detail::compare_results("Calling the function again", first, "result then", f(b), 0);
+    if (!found.sentence.empty()) return found;
+    auto other = b;
+    for (auto& column : other.columns) column = column.reverse().eval() + 1;
+    static_cast<void>(f(other));
+    return detail::compare_results("Another batch in between", first, "result then", f(b), 0);
+  });
+}
+
+}  // namespace INFALIGN_NAMESPACE::checks
+
+#include <infalign/detail/end.hpp>

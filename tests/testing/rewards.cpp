@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+#include <infalign/testing/rewards.hpp>
+
+#include "arrays.hpp"
+
+#include <stdexcept>
+
+using namespace infalign;
+using checks::pipeline;
+using checks::response_batch;
+using Eigen::Index;
+
+namespace {
+
+const pipeline identity{[](const response_batch& b) { return b["reward"]; }};
+
+/// Rewards less the mean of the scored ones of the prompt.
+const pipeline minus_mean{[](const response_batch& b) {
+  array<double> result(b.size());
+  for (const auto& [p, group] : b.members()) {
+    double sum = 0, n = 0;
+    for (const auto i : group)
+      if (!detail::is_nan(b["reward"][i])) sum += b["reward"][i], n += 1;
+    for (const auto i : group) result[i] = b["reward"][i] - sum / std::max(1.0, n);
+  }
+  return result;
+}};
+
+}  // namespace
+
+TEST_CASE("in_range and finite look at every result") {
+  CHECK(checks::in_range(identity, -4, 4));
+  const auto low = checks::in_range(identity, -3.5, 4), high = checks::in_range(identity, -4, 3.25);
+  CHECK(low.finding == "The result of response 0 is -4.");
+  CHECK(high.finding == "The result of response 0 is 4.");
+  CHECK(checks::finite(identity));
+  for (const double bad : {NaN, infinity<double>, -infinity<double>}) {
+    const pipeline at_two{
+        [=](const response_batch& b) -> array<double> { return (b["reward"] == 2).select(bad, b["reward"]); }};
+    const auto r = checks::finite(at_two);
+    CHECK(!r);
+    CHECK(r.check == "finite");
+    CHECK(r.counterexample.columns[1][0] == 2);
+  }
+}
+
+TEST_CASE("zero_mean is of each prompt") {
+  CHECK(checks::zero_mean(minus_mean));
+  const pipeline of_batch{[](const response_batch& b) -> array<double> { return b["reward"] - b["reward"].mean(); }};
+  const auto r = checks::zero_mean(of_batch);
+  CHECK(!r);
+  CHECK(r.prompts == 2);
+  CHECK(r.responses == 2);
+}
+
+TEST_CASE("Equal responses have the result 0") {
+  CHECK(checks::zero_for_equal_responses(minus_mean));
+  const auto r = checks::zero_for_equal_responses(identity);
+  CHECK(r.finding == "All responses to prompt 0 are made equal to response 0, and the result of response 0 is 1.");
+  CHECK(r.responses == 1);
+}
+
+TEST_CASE("An unscored response has the result that is claimed, and does not affect its siblings") {
+  CHECK(checks::ignores_unscored(minus_mean, "reward"));
+  CHECK(!checks::ignores_unscored(minus_mean, "reward", 0));
+  const auto replaced = [](double result_of_unscored, double counts_as) {
+    return pipeline{[=](const response_batch& b) -> array<double> {
+      const array<double> r = b["reward"].isNaN().select(counts_as, b["reward"]);
+      array<double> result = r - r.mean();
+      return b["reward"].isNaN().select(result_of_unscored, result);
+    }};
+  };
+  CHECK(!checks::ignores_unscored(replaced(0, 0), "reward", 0));  // it moves the mean
+  const pipeline zero{
+      [&](const response_batch& b) -> array<double> { return b["reward"].isNaN().select(0.0, minus_mean(b)); }};
+  CHECK(checks::ignores_unscored(zero, "reward", 0));
+  CHECK(!checks::ignores_unscored(zero, "reward"));
+}
+
+TEST_CASE("rejects wants an exception wherever the wrong input is") {
+  const pipeline strict{[](const response_batch& b) {
+    if (!b["reward"].isFinite().all()) throw std::invalid_argument("not finite");
+    return b["reward"];
+  }};
+  CHECK(checks::rejects(strict, "reward", NaN).check == "rejects(\"reward\", NaN)");
+  CHECK(error_of([&] { checks::rejects(strict, "length", NaN); }) ==
+        "rejects: expected the name of an input, got length");
+  for (const double bad : {NaN, infinity<double>, -infinity<double>}) {
+    CHECK(checks::rejects(strict, "reward", bad));
+    CHECK(!checks::rejects(identity, "reward", bad));
+  }
+  CHECK(checks::rejects(identity, "reward", infinity<double>).finding ==
+        "The reward inf of response 0 is accepted, with the result inf.");
+  const pipeline looks_at_first{[](const response_batch& b) {
+    if (detail::is_nan(b["reward"][0])) throw std::invalid_argument("NaN");
+    return b["reward"];
+  }};
+  CHECK(!checks::rejects(looks_at_first, "reward", NaN));
+}
+
+TEST_CASE("deterministic finds what remembers") {
+  CHECK(checks::deterministic(minus_mean));
+  double calls = 0;
+  CHECK(!checks::deterministic(
+      pipeline{[&](const response_batch& b) -> array<double> { return b["reward"] + ++calls; }}));
+  // A running maximum: the same batch twice in a row has the same results, another one in between changes them.
+  double largest = 0;
+  const auto r = checks::deterministic(pipeline{[&](const response_batch& b) -> array<double> {
+    largest = std::max(largest, b["reward"].maxCoeff());
+    return b["reward"] / (1 + largest);
+  }});
+  CHECK(!r);
+  CHECK(r.finding.starts_with("Another batch in between changes"));
+}
