@@ -43,8 +43,10 @@ TEST_CASE("The rewards of a prompt have mean 0, and those of equal responses are
 }
 
 TEST_CASE("A response without a score has no reward, and its siblings do not see it") {
-  for (const auto* input : {"helpful", "safe", "length"})
+  for (const auto* input : {"helpful", "safe", "length"}) {
+    CHECK_THAT(checks::keeps_unscored(rewards, input), checks::passes());
     CHECK_THAT(checks::ignores_unscored(rewards, input), checks::passes());
+  }
 }
 
 TEST_CASE("The same batch has the same rewards") {

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iostream>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,7 @@ extern const float* const buffer;
 extern const matrix<float> u;
 extern const token_batch<float> batch, micro_batch;
 extern const policy_gradient<k1_in_reward, leave_one_out> step;
+extern const checks::pipeline penalised;
 void all_reduce(double* values, Eigen::Index size, const char* operation);
 template <class... Values>
 void use(const Values&...) {}

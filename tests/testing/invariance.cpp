@@ -42,7 +42,7 @@ TEST_CASE("A shift of one prompt is another change than a shift of the batch") {
   CHECK(checks::invariant_to_shift(minus_mean, "reward", scope::prompt));
   const auto r = checks::invariant_to_shift(identity, "reward", scope::prompt);
   CHECK(r.check == "invariant_to_shift(\"reward\", prompt)");
-  CHECK(r.finding == "Adding 1 to the rewards of prompt 0 changes the result of response 0 from 0 to 1.");
+  CHECK(r.finding == "Adding 1 to \"reward\" in prompt 0 changes the result of response 0 from 0 to 1.");
   CHECK(r.counterexample.names == std::vector<std::string>{"prompt", "reward", "result", "result then", "reward then"});
 }
 

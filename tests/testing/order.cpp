@@ -28,7 +28,7 @@ TEST_CASE("increasing finds an input that lowers its own result, and says where"
   const auto r = checks::increasing(bump, "reward");
   CHECK(!r);
   CHECK(r.check == "increasing(\"reward\")");
-  CHECK(r.finding == "Raising the reward of response 0 (0) to 0.125 changes its result from 4 to 3.515625.");
+  CHECK(r.finding == "Raising the reward of response 0 (0) to 0.125 changes its result from 4 to 3.51562.");
   CHECK(same(column(r, "reward"), array<double>{{0}}));
   CHECK(same(column(r, "raised"), array<double>{{0.125}}));
   CHECK(same(column(r, "result"), array<double>{{4}}));
@@ -114,5 +114,5 @@ TEST_CASE("keeps_ties and keeps_distinct tell what is tied and what is not") {
   const auto broken = checks::keeps_ties(by_place, "reward");
   CHECK(!broken);
   CHECK(broken.finding ==
-        "Responses 0 and 1 to prompt 0 have the rewards 0 and 0, and the results 0 and 0.001: a tie is broken.");
+        "Responses 0 and 1 to prompt 0 have \"reward\" 0 and 0, and the results 0 and 0.001: a tie is broken.");
 }

@@ -60,21 +60,32 @@ TEST_CASE("Equal responses have the result 0") {
   CHECK(r.responses == 1);
 }
 
-TEST_CASE("An unscored response has the result that is claimed, and does not affect its siblings") {
-  CHECK(checks::ignores_unscored(minus_mean, "reward"));
-  CHECK(!checks::ignores_unscored(minus_mean, "reward", 0));
-  const auto replaced = [](double result_of_unscored, double counts_as) {
-    return pipeline{[=](const response_batch& b) -> array<double> {
-      const array<double> r = b["reward"].isNaN().select(counts_as, b["reward"]);
-      array<double> result = r - r.mean();
-      return b["reward"].isNaN().select(result_of_unscored, result);
-    }};
-  };
-  CHECK(!checks::ignores_unscored(replaced(0, 0), "reward", 0));  // it moves the mean
+TEST_CASE("An unscored response has the result that is claimed") {
+  CHECK(checks::keeps_unscored(minus_mean, "reward"));
   const pipeline zero{
       [&](const response_batch& b) -> array<double> { return b["reward"].isNaN().select(0.0, minus_mean(b)); }};
-  CHECK(checks::ignores_unscored(zero, "reward", 0));
-  CHECK(!checks::ignores_unscored(zero, "reward"));
+  CHECK(checks::keeps_unscored(zero, "reward", 0));
+  const auto r = checks::keeps_unscored(zero, "reward");
+  CHECK(r.check == "keeps_unscored(\"reward\", NaN)");
+  CHECK(r.finding == "If the reward of response 0 is NaN, its result is 0 instead of NaN.");
+  CHECK(r.responses == 1);
+  CHECK(!checks::keeps_unscored(minus_mean, "reward", 0));
+}
+
+TEST_CASE("An unscored response does not affect its siblings") {
+  CHECK(checks::ignores_unscored(minus_mean, "reward"));
+  const pipeline counts_as_zero{[](const response_batch& b) -> array<double> {
+    const array<double> r = b["reward"].isNaN().select(0.0, b["reward"]);
+    return b["reward"].isNaN().select(NaN, r - r.mean());
+  }};
+  CHECK(checks::keeps_unscored(counts_as_zero, "reward"));
+  const auto r = checks::ignores_unscored(counts_as_zero, "reward");
+  CHECK(!r);
+  CHECK(r.responses == 2);
+  CHECK(r.finding.ends_with("; if it is left out, 0."));
+  CHECK(detail::is_nan(r.counterexample.columns.back().sum()));
+  // A group of two that must not be made smaller is not tried.
+  CHECK(checks::ignores_unscored({counts_as_zero.function, {{}}, true, 5}, "reward", {.cases = 1}).cases == 1);
 }
 
 TEST_CASE("rejects wants an exception wherever the wrong input is") {

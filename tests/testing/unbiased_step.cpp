@@ -37,12 +37,15 @@ TEST_CASE("A step without bias passes, with each KL that it is for") {
 
 TEST_CASE("A bias is found, with its size or its direction") {
   const auto shrunk = checks::unbiased_step(of(policy_gradient{no_kl{}, group_mean{}}), 3);
-  CHECK(shrunk.finding ==
-        "The expected gradient is 0.666666667 times that of the objective, with the right direction.");
+  CHECK(shrunk.finding == "The expected gradient is 0.666667 times that of the objective, with the right direction.");
   CHECK(!checks::unbiased_step(of(policy_gradient{k3_loss{.beta = 0.3}, leave_one_out{}}), 2, 0.3));
   CHECK(!checks::unbiased_step(of(policy_gradient{k1_in_reward{.beta = 0.2}, leave_one_out{}}), 2, 0.3));
   const auto other = checks::unbiased_step(of(policy_gradient{no_kl{}, group_standardized{}}), 2);
   CHECK(other.finding.find("another direction") != std::string::npos);
+  // Without rewards there is nothing to learn, and J has the gradient 0.
+  CHECK(checks::compare_gradients("J", matrix<double>::Ones(1, 2), matrix<double>::Zero(1, 2), 1e-6) ==
+        "The expected gradient is not 0, as that of J is.");
+  CHECK(checks::compare_gradients("J", matrix<double>::Zero(1, 2), matrix<double>::Zero(1, 2), 1e-6).empty());
   const checks::training_step nothing{[](const token_case& c) { return matrix<double>(0 * c.mask); }};
   CHECK(checks::unbiased_step(nothing, 1).finding == "The expected gradient is 0, and not that of the objective.");
 }

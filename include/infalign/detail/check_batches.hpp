@@ -24,20 +24,14 @@ inline bool differ(double a, double b, double tolerance) {
   return std::abs(a - b) > tolerance * std::max({1.0, std::abs(a), std::abs(b)});
 }
 
-/// The title of a check of one input: `increasing("reward")`, with more arguments behind the name. Throws if the pipeline has no input of this name.
+/// The title of a check of one input: `increasing("reward")`, with more arguments behind the name.
+///
+/// Errors: if the pipeline has no input of this name.
 inline std::string title(const char* check, const checks::pipeline& f, const std::string& name,
                          const std::string& more = "") {
   for (const auto& in : f.inputs)
     if (in.name == name) return concat(check, "(\"", name, "\"", more, ")");
   fail(check, "the name of an input", name);
-}
-
-/// A check of batches of a pipeline.
-template <class Problem>
-checks::report check_batches(std::string name, const checks::pipeline& f, const checks::options& o,
-                             const Problem& problem) {
-  return checks::search(
-      std::move(name), o, [&](checks::random_source& random) { return draw_batch(f, random); }, problem);
 }
 
 /// The fault that results are not those expected, given in the same order. Without a fault, nothing.
@@ -46,7 +40,7 @@ inline checks::fault compare_results(const std::string& change, const array<doub
   for (Eigen::Index i = 0; i < results.size(); ++i) {
     if (!differ(results[i], expected[i], tolerance)) continue;
     checks::fault found{
-        concat(change, " changes the result of response ", i, " from ", results[i], " to ", expected[i], "."), {}};
+        sentence(change, " changes the result of response ", i, " from ", results[i], " to ", expected[i], "."), {}};
     found.columns.add("result", results);
     found.columns.add(label, expected);
     return found;

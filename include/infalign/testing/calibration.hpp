@@ -31,7 +31,7 @@ namespace INFALIGN_NAMESPACE::detail {
 template <class Problem>
 checks::report check_exchange(std::string name, const checks::options& o, const Problem& problem) {
   const checks::pipeline any{[](const checks::response_batch& b) { return b["reward"]; }, {{}}, true, 2};
-  auto r = check_batches(std::move(name), any, o, [&](const checks::response_batch& b) -> checks::fault {
+  auto r = checks::check_batches(std::move(name), any, o, [&](const checks::response_batch& b) -> checks::fault {
     const auto all = b.as_matrix("reward");
     std::vector<int> prompt;
     for (Eigen::Index p = 0; p < all.rows(); ++p) prompt.push_back(static_cast<int>(p));
@@ -68,12 +68,11 @@ inline report uniform_on_reference(const calibration_function& f, const options&
         for (Eigen::Index p = 0; p < all.rows(); ++p) {
           const double mean = results.row(p).mean();
           if (!detail::differ(mean, 0.5, o.tolerance)) continue;
-          fault found{
-              detail::concat("Each reward of prompt ", p,
-                             " in turn, among the others as reference, has the mean result ", mean, " instead of 0.5."),
-              {}};
+          fault found{detail::sentence("Each reward of prompt ", p,
+                                       " in turn, among the others as reference, has the mean result ", mean,
+                                       " instead of 0.5."),
+                      {}};
           found.columns.add("result", results.reshaped<Eigen::RowMajor>());
-
           return found;
         }
         return {};
@@ -92,9 +91,8 @@ inline report is_mid_rank(const calibration_function& f, const options& o = {}) 
                                  0.5 * static_cast<double>((row == rewards[p]).count())) /
                                 static_cast<double>(row.size());
           if (!detail::differ(results[p], wanted, o.tolerance)) continue;
-
-          return {detail::concat("The last reward of prompt ", p, ", ", rewards[p], ", has the result ", results[p],
-                                 " among the others as reference, and the mid-rank ", wanted, "."),
+          return {detail::sentence("The last reward of prompt ", p, ", ", rewards[p], ", has the result ", results[p],
+                                   " among the others as reference, and the mid-rank ", wanted, "."),
                   {}};
         }
         return {};
@@ -126,8 +124,8 @@ inline report covers_distribution(const calibration_function& f, const options& 
       const double wanted = probability.head(a).sum() + probability[a] / 2;
       if (!r.passed || !detail::differ(mean[a], wanted, o.tolerance)) continue;
       r.passed = false;
-      r.finding = detail::concat("The mean result of the reward ", atoms[a], " over all tables of ", K, " draws is ",
-                                 mean[a], ", and its place in the distribution is ", wanted, ".");
+      r.finding = detail::sentence("The mean result of the reward ", atoms[a], " over all tables of ", K, " draws is ",
+                                   mean[a], ", and its place in the distribution is ", wanted, ".");
       r.counterexample.add("reward", atoms);
       r.counterexample.add("probability", probability);
       r.counterexample.add("mean result", mean);
@@ -159,11 +157,11 @@ inline report calibration_invariant_to_monotone_map(const calibration_function& 
 /// Shapes: reference P × K; rewards P × M, of new responses.
 inline report fresh_table(const matrix<double>& reference, const matrix<double>& rewards, double level = 0.001) {
   const auto result = drift(reference, rewards);
-  return {.check = detail::concat("fresh_table(", level, ")"),
+  return {.check = detail::sentence("fresh_table(", level, ")"),
           .passed = result.p_value >= level,
           .cases = 1,
-          .finding = detail::concat("The mean calibrated reward of the new responses is ", result.mean,
-                                    " instead of 0.5; the p-value is ", result.p_value, ".")};
+          .finding = detail::sentence("The mean calibrated reward of the new responses is ", result.mean,
+                                      " instead of 0.5; the p-value is ", result.p_value, ".")};
 }
 
 }  // namespace INFALIGN_NAMESPACE::checks

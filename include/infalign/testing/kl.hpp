@@ -53,7 +53,8 @@ inline array<double> kl_estimates(const checks::kl_estimate& f, const checks::sm
   return result;
 }
 
-/// The gradient of Σ π(y)·f(y) by the logits, with the probabilities π(y) as constants: what back-propagation of a KL loss gives.
+/// The gradient of Σ π(y)·f(y) by the logits, with the probabilities π(y) as constants: what back-propagation of a KL loss
+/// gives.
 inline matrix<double> gradient_as_loss(const checks::kl_estimate& f, const checks::small_policy& p) {
   const auto probability = p.probability(p.policy);
   matrix<double> g(p.prefixes, p.vocabulary);
@@ -79,19 +80,19 @@ namespace INFALIGN_NAMESPACE::checks {
 /// log π − log π_ref; sums of k3 of tokens have it too; k2 = ½δ² has it nearly.
 inline report estimates_kl(const kl_estimate& f, divergence wanted = divergence::reverse, const options& o = {}) {
   return detail::check_policies(
-      detail::concat("estimates_kl(", wanted == divergence::reverse ? "reverse" : "forward", ")"), o,
+      detail::sentence("estimates_kl(", wanted == divergence::reverse ? "reverse" : "forward", ")"), o,
       [&](const small_policy& p) -> std::string {
         const double mean = (p.probability(p.policy) * detail::kl_estimates(f, p, p.policy)).sum();
         const double reverse = p.kl(), forward = p.forward_kl();
         const auto near = [&](double x) { return std::abs(mean - x) <= o.tolerance; };
         if (near(wanted == divergence::reverse ? reverse : forward)) return {};
-        std::string what = detail::concat("The mean estimate is ", mean);
+        std::string what = detail::sentence("The mean estimate is ", mean);
         for (const auto& [value, name] : {std::pair{reverse, divergence::reverse}, {forward, divergence::forward}}) {
           if (near(value)) what += ", which is " + detail::name_of_divergence(name);
           if (near(-value)) what += ", which is -" + detail::name_of_divergence(name);
         }
-        return detail::concat(what, ". KL(policy || reference) is ", reverse, ", KL(reference || policy) is ", forward,
-                              ".");
+        return detail::sentence(what, ". KL(policy || reference) is ", reverse, ", KL(reference || policy) is ",
+                                forward, ".");
       });
 }
 
@@ -102,7 +103,7 @@ inline report estimates_kl(const kl_estimate& f, divergence wanted = divergence:
 /// responses. Sums over tokens of k2 or k3 have neither.
 inline report has_kl_gradient(const kl_estimate& f, divergence wanted = divergence::reverse, const options& o = {}) {
   return detail::check_policies(
-      detail::concat("has_kl_gradient(", wanted == divergence::reverse ? "reverse" : "forward", ")"), o,
+      detail::sentence("has_kl_gradient(", wanted == divergence::reverse ? "reverse" : "forward", ")"), o,
       [&](const small_policy& p) -> std::string {
         const auto got = detail::gradient_as_loss(f, p);
         const matrix<double> reverse = p.kl_gradient(), forward = p.forward_kl_gradient();

@@ -28,7 +28,9 @@ checks::report check_log(const char* name, const char* problem, const std::vecto
 
   checks::report r{.check = name, .cases = static_cast<int>(groups.size())};
   std::vector<int> bad;
-  for (auto& [p, group] : groups) {
+  for (auto& prompt_and_group : groups) {
+    const int p = prompt_and_group.first;
+    auto& group = prompt_and_group.second;
     std::sort(group.begin(), group.end(), [&](Eigen::Index i, Eigen::Index j) {
       return raw[i] < raw[j] || (raw[i] == raw[j] && shaped[i] < shaped[j]);
     });
@@ -54,8 +56,8 @@ checks::report check_log(const char* name, const char* problem, const std::vecto
   if (r.passed) return r;
   r.prompts = 1;
   r.responses = 2;
-  r.finding = concat(problem, " for ", bad.size(), " of ", groups.size(), " prompts: ");
-  for (std::size_t k = 0; k < bad.size() && k < 5; ++k) r.finding += concat(k ? ", " : "", bad[k]);
+  r.finding = sentence(problem, " for ", bad.size(), " of ", groups.size(), " prompts: ");
+  for (std::size_t k = 0; k < bad.size() && k < 5; ++k) r.finding += sentence(k ? ", " : "", bad[k]);
   r.finding += bad.size() > 5 ? ", ..." : ".";
   return r;
 }
@@ -108,8 +110,8 @@ inline report log_keeps_unscored(const std::vector<int>& prompt, const array<dou
   r.passed = wrong == 0;
   if (r.passed) return r;
   r.prompts = r.responses = 1;
-  r.finding = detail::concat("A number for NaN, or NaN or an infinity for a number, in ", wrong, " of ", raw.size(),
-                             " responses.");
+  r.finding = detail::sentence("A number for NaN, or NaN or an infinity for a number, in ", wrong, " of ", raw.size(),
+                               " responses.");
   return r;
 }
 

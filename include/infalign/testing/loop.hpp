@@ -66,8 +66,8 @@ report reaches_optimum(const bandit_task& task, const Phi& transform_of_rewards,
   return {.check = "reaches_optimum",
           .passed = std::abs(got - wanted) <= tolerance && std::abs(got_kl - wanted_kl) <= 10 * tolerance,
           .cases = 1,
-          .finding =
-              detail::concat("The win rate is ", got, " of ", wanted, ", and the KL ", got_kl, " of ", wanted_kl, ".")};
+          .finding = detail::sentence("The win rate is ", got, " of ", wanted, ", and the KL ", got_kl, " of ",
+                                      wanted_kl, ".")};
 }
 
 }  // namespace INFALIGN_NAMESPACE::checks

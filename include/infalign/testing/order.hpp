@@ -19,12 +19,13 @@
 /// Errors: if no input has the name.
 namespace INFALIGN_NAMESPACE::detail {
 
-/// "reward 1 of response 2": for findings.
+/// "reward of response 2 (1)": for findings.
 inline std::string described(const checks::response_batch& b, std::size_t column, Eigen::Index i) {
-  return concat(b.inputs[column].name, " of response ", i, " (", b.columns[column][i], ")");
+  return sentence(b.inputs[column].name, " of response ", i, " (", b.columns[column][i], ")");
 }
 
-/// Values to which an input of one response is raised: one step, to each larger value of the batch and just above it, and to the top.
+/// Values to which an input of one response is raised: one step, to each larger value of the batch and just above it, and to
+/// the top.
 inline std::vector<double> raised_values(const checks::response_batch& b, std::size_t column, Eigen::Index i) {
   const auto& in = b.inputs[column];
   const double x = b.columns[column][i];
@@ -44,7 +45,7 @@ inline std::vector<double> raised_values(const checks::response_batch& b, std::s
 /// The check that a result moves in one direction with an input.
 inline checks::report check_monotone(const char* check, const checks::pipeline& f, const std::string& name, double sign,
                                      bool strictly, const checks::options& o) {
-  return check_batches(title(check, f, name), f, o, [&](const checks::response_batch& b) -> checks::fault {
+  return checks::check_batches(title(check, f, name), f, o, [&](const checks::response_batch& b) -> checks::fault {
     const auto column = b.position(name);
     const auto before = f(b);
     for (Eigen::Index i = 0; i < b.size(); ++i)
@@ -56,10 +57,10 @@ inline checks::report check_monotone(const char* check, const checks::pipeline& 
                      small = o.tolerance * std::max({1.0, std::abs(before[i]), std::abs(after[i])});
         const bool equal = !differ(after[i], before[i], 0);
         if (equal ? !strictly : strictly ? change > 0 : change >= -small) continue;
-        checks::fault found{concat("Raising the ", described(b, column, i), " to ", y,
-                                   equal ? " does not change its result, " : " changes its result from ", before[i]),
+        checks::fault found{sentence("Raising the ", described(b, column, i), " to ", y,
+                                     equal ? " does not change its result, " : " changes its result from ", before[i]),
                             {}};
-        found.sentence += equal ? "." : concat(" to ", after[i], ".");
+        found.sentence += equal ? "." : sentence(" to ", after[i], ".");
         found.columns.add("result", before);
         found.columns.add("raised", changed.columns[column]);
         found.columns.add("result then", after);
@@ -74,7 +75,7 @@ inline checks::report check_monotone(const char* check, const checks::pipeline& 
 template <class Wrong>
 checks::report check_pairs(const char* check, const checks::pipeline& f, const std::string& name,
                            const checks::options& o, const Wrong& wrong) {
-  return check_batches(title(check, f, name), f, o, [&](const checks::response_batch& b) -> checks::fault {
+  return checks::check_batches(title(check, f, name), f, o, [&](const checks::response_batch& b) -> checks::fault {
     const auto column = b.position(name);
     for (const auto& [prompt, group] : b.members()) {
       auto alike = b;  // the responses to this prompt differ in this input alone
@@ -89,11 +90,11 @@ checks::report check_pairs(const char* check, const checks::pipeline& f, const s
           const char* problem = wrong(x, y, results[i], results[j]);
           if (!problem) continue;
           checks::fault found{
-              concat("Responses ", i, " and ", j, " to prompt ", prompt, " have the ", name, "s ", x, " and ", y,
-                     ", and the results ", results[i], " and ", results[j], ": ", problem, "."),
+              sentence("Responses ", i, " and ", j, " to prompt ", prompt, " have \"", name, "\" ", x, " and ", y,
+                       ", and the results ", results[i], " and ", results[j], ": ", problem, "."),
               {}};
           for (std::size_t c = 0; c < b.columns.size(); ++c)
-            if (c != column) found.columns.add("same " + b.inputs[c].name, alike.columns[c]);
+            if (c != column) found.columns.add(b.inputs[c].name + " then", alike.columns[c]);
           found.columns.add("result", results);
           return found;
         }
@@ -130,7 +131,7 @@ inline report keeps_order(const pipeline& f, const std::string& name, const opti
 /// Of two responses to a prompt, the one with more of an input has no smaller result, whatever their other inputs are: a
 /// length penalty, say, never makes a wrong answer better than a right one.
 inline report dominates(const pipeline& f, const std::string& name, const options& o = {}) {
-  return detail::check_batches(detail::title("dominates", f, name), f, o, [&](const response_batch& b) -> fault {
+  return check_batches(detail::title("dominates", f, name), f, o, [&](const response_batch& b) -> fault {
     const auto& x = b[name];
     const auto results = f(b);
     for (const auto& [prompt, group] : b.members())
@@ -139,8 +140,8 @@ inline report dominates(const pipeline& f, const std::string& name, const option
           const double small = o.tolerance * std::max({1.0, std::abs(results[i]), std::abs(results[j])});
           if (!(x[i] < x[j]) || results[i] <= results[j] + small) continue;
           fault found{
-              detail::concat("Response ", i, " to prompt ", prompt, " has the ", name, " ", x[i], ", and response ", j,
-                             " has ", x[j], ", but the results are ", results[i], " and ", results[j], "."),
+              detail::sentence("Response ", i, " to prompt ", prompt, " has \"", name, "\" ", x[i], ", response ", j,
+                               " has ", x[j], ", and the results are ", results[i], " and ", results[j], "."),
               {}};
           found.columns.add("result", results);
           return found;

@@ -48,7 +48,7 @@ struct response_batch {
   }
   /// The numbers of an input, B.
   const array<double>& operator[](const std::string& name) const { return columns[position(name)]; }
-  /// The numbers of an input. Not for a batch that an `array` was taken from: those are copies.
+  /// The numbers of an input, to change them.
   array<double>& operator[](const std::string& name) { return columns[position(name)]; }
   /// The numbers of an input as a P × M matrix. For a pipeline with `equal_groups`.
   matrix<double> as_matrix(const std::string& name) const {
@@ -239,6 +239,25 @@ inline void response_batch::show(report& r, const named_columns& results) const 
   r.counterexample.add("prompt", Eigen::Map<const Eigen::ArrayXi>(prompt.data(), size()).cast<double>());
   for (std::size_t c = 0; c < columns.size(); ++c) r.counterexample.add(inputs[c].name, columns[c]);
   for (std::size_t c = 0; c < results.columns.size(); ++c) r.counterexample.add(results.names[c], results.columns[c]);
+}
+
+}  // namespace INFALIGN_NAMESPACE::checks
+
+namespace INFALIGN_NAMESPACE::checks {
+
+/// A check of your own: draws batches for a pipeline until `problem(batch)` returns a `fault`, then simplifies the batch.
+///
+///     const auto report = checks::check_batches("sums to 1", f, {}, [&](const checks::response_batch& b) -> checks::fault {
+///       const double sum = f(b).sum();
+///       if (std::abs(sum - 1) < 1e-6) return {};
+///       return {"The results sum to " + std::to_string(sum) + ".", {}};
+///     });
+///
+/// Cost: as `search`.
+template <class Problem>
+report check_batches(std::string check, const pipeline& f, const options& o, const Problem& problem) {
+  return search(
+      std::move(check), o, [&](random_source& random) { return detail::draw_batch(f, random); }, problem);
 }
 
 }  // namespace INFALIGN_NAMESPACE::checks

@@ -5,10 +5,13 @@
 #include <infalign/core.hpp>
 
 #include <algorithm>
+#include <concepts>
 #include <cstdint>
 #include <cstdio>
 #include <ostream>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <infalign/detail/begin.hpp>
@@ -71,6 +74,31 @@ struct report {
   explicit operator bool() const { return passed; }
 };
 
+}  // namespace INFALIGN_NAMESPACE::checks
+namespace INFALIGN_NAMESPACE::detail {
+
+/// Six digits of a number.
+inline std::string short_number(double x) {
+  char buffer[32];
+  std::snprintf(buffer, sizeof buffer, "%.6g", x + 0.0);  // 0 for -0
+  return is_nan(x) ? "NaN" : buffer;
+}
+
+/// Joins strings and numbers, with six digits, to a finding.
+template <class... Parts>
+std::string sentence(const Parts&... parts) {
+  const auto shown = [](const auto& part) {
+    if constexpr (std::floating_point<std::remove_cvref_t<decltype(part)>>)
+      return short_number(part);
+    else
+      return concat(part);
+  };
+  return (shown(parts) + ...);
+}
+
+}  // namespace INFALIGN_NAMESPACE::detail
+namespace INFALIGN_NAMESPACE::checks {
+
 /// A report as text of several lines: the check, the finding, and the counterexample.
 inline std::string to_string(const report& r) {
   std::string text =
@@ -85,9 +113,7 @@ inline std::string to_string(const report& r) {
     std::vector<std::string> cells{names[c]};
     std::size_t width = names[c].size();
     for (const double x : columns[c]) {
-      char buffer[32];
-      std::snprintf(buffer, sizeof buffer, "%.6g", x + 0.0);  // 0 for -0
-      cells.push_back(detail::is_nan(x) ? "NaN" : buffer);
+      cells.push_back(detail::short_number(x));
       width = std::max(width, cells.back().size());
     }
     lines.resize(cells.size(), "   ");

@@ -25,11 +25,11 @@ namespace INFALIGN_NAMESPACE::detail {
 template <class Right>
 checks::report check_results(std::string name, const checks::pipeline& f, const checks::options& o,
                              const Right& right) {
-  return check_batches(std::move(name), f, o, [&](const checks::response_batch& b) -> checks::fault {
+  return checks::check_batches(std::move(name), f, o, [&](const checks::response_batch& b) -> checks::fault {
     const auto results = f(b);
     for (Eigen::Index i = 0; i < b.size(); ++i) {
       if (right(results[i])) continue;
-      checks::fault found{concat("The result of response ", i, " is ", results[i], "."), {}};
+      checks::fault found{sentence("The result of response ", i, " is ", results[i], "."), {}};
       found.columns.add("result", results);
       return found;
     }
@@ -47,7 +47,7 @@ namespace INFALIGN_NAMESPACE::checks {
 inline report in_range(const pipeline& f, double low, double high, const options& o = {}) {
   const double below = low - o.tolerance * std::max(1.0, std::abs(low)),
                above = high + o.tolerance * std::max(1.0, std::abs(high));
-  return detail::check_results(detail::concat("in_range(", low, ", ", high, ")"), f, o,
+  return detail::check_results(detail::sentence("in_range(", low, ", ", high, ")"), f, o,
                                [=](double x) { return !detail::is_nan(x) && x >= below && x <= above; });
 }
 
@@ -58,14 +58,14 @@ inline report finite(const pipeline& f, const options& o = {}) {
 
 /// The results have the mean 0 in each prompt, as advantages have that are compared with the mean of their group.
 inline report zero_mean(const pipeline& f, const options& o = {}) {
-  return detail::check_batches("zero_mean", f, o, [&](const response_batch& b) -> fault {
+  return check_batches("zero_mean", f, o, [&](const response_batch& b) -> fault {
     const auto results = f(b);
     for (const auto& [prompt, group] : b.members()) {
       double sum = 0, size = 1;
       for (const auto i : group) sum += results[i], size += std::abs(results[i]);
       if (detail::is_finite(sum) && std::abs(sum) <= o.tolerance * size) continue;
-      fault found{detail::concat("The results of prompt ", prompt, " have the mean ",
-                                 sum / static_cast<double>(group.size()), "."),
+      fault found{detail::sentence("The results of prompt ", prompt, " have the mean ",
+                                   sum / static_cast<double>(group.size()), "."),
                   {}};
       found.columns.add("result", results);
       return found;
@@ -77,7 +77,7 @@ inline report zero_mean(const pipeline& f, const options& o = {}) {
 /// If all responses to a prompt have the same inputs, their results are 0: nothing can be learned from them. A group of
 /// one is such a prompt.
 inline report zero_for_equal_responses(const pipeline& f, const options& o = {}) {
-  return detail::check_batches("zero_for_equal_responses", f, o, [&](const response_batch& b) -> fault {
+  return check_batches("zero_for_equal_responses", f, o, [&](const response_batch& b) -> fault {
     for (const auto& [prompt, group] : b.members()) {
       auto equal = b;
       for (auto& column : equal.columns)
@@ -85,8 +85,8 @@ inline report zero_for_equal_responses(const pipeline& f, const options& o = {})
       const auto results = f(equal);
       for (const auto i : group) {
         if (!detail::differ(results[i], 0, o.tolerance)) continue;
-        fault found{detail::concat("All responses to prompt ", prompt, " are made equal to response ", group[0],
-                                   ", and the result of response ", i, " is ", results[i], "."),
+        fault found{detail::sentence("All responses to prompt ", prompt, " are made equal to response ", group[0],
+                                     ", and the result of response ", i, " is ", results[i], "."),
                     {}};
         found.columns.add("result", results);
         return found;
@@ -98,62 +98,78 @@ inline report zero_for_equal_responses(const pipeline& f, const options& o = {})
 
 // ---- Unscored responses, errors ----------------------------------------------------------------------------------------
 
-/// A NaN input of a response gives it the result `expected` (by default NaN), and its siblings have the results that they
-/// have without it. Siblings are compared if their group stays large enough.
-inline report ignores_unscored(const pipeline& f, const std::string& name, double expected = detail::nan<double>,
-                               const options& o = {}) {
-  return detail::check_batches(
-      detail::title("ignores_unscored", f, name), f, o, [&](const response_batch& all) -> fault {
-        for (const auto& [prompt, group] : all.members()) {
-          const auto b = all.only(group);
-          for (Eigen::Index i = 0; i < b.size(); ++i) {
-            auto unscored = b;
-            unscored[name][i] = detail::nan<double>;
-            const auto results = f(unscored);
-            array<double> wanted = results;
-            wanted[i] = expected;
-            if (b.size() > std::max<Eigen::Index>(f.smallest_group, 1)) {
-              const auto others = f(b.without([&](Eigen::Index j) { return j == i; }));
-              for (Eigen::Index j = 0, k = 0; j < b.size(); ++j)
-                if (j != i) wanted[j] = others[k++];
-            }
-            auto found = detail::compare_results(detail::concat("Leaving out response ", i, " to prompt ", prompt,
-                                                                " instead of giving it the ", name, " NaN"),
-                                                 results, "result then", wanted, o.tolerance);
-            if (found.sentence.empty()) continue;
-            // The counterexample shows the whole batch.
-            found.columns = {};
-            return found;
-          }
+/// A response with a NaN input has the result `expected`: by default it has none either (NaN).
+inline report keeps_unscored(const pipeline& f, const std::string& name, double expected = detail::nan<double>,
+                             const options& o = {}) {
+  return check_batches(detail::title("keeps_unscored", f, name, detail::sentence(", ", expected)), f, o,
+                       [&](const response_batch& b) -> fault {
+                         for (Eigen::Index i = 0; i < b.size(); ++i) {
+                           auto unscored = b;
+                           unscored[name][i] = detail::nan<double>;
+                           const auto results = f(unscored);
+                           if (!detail::differ(results[i], expected, o.tolerance)) continue;
+                           fault found{detail::sentence("If the ", name, " of response ", i, " is NaN, its result is ",
+                                                        results[i], " instead of ", expected, "."),
+                                       {}};
+                           found.columns.add(name + " then", unscored[name]);
+                           found.columns.add("result then", results);
+                           return found;
+                         }
+                         return {};
+                       });
+}
+
+/// The other responses to a prompt have the results that they have without a response whose input is NaN: it moves no mean,
+/// and makes nothing else NaN. Tried in groups that stay large enough without it.
+inline report ignores_unscored(const pipeline& f, const std::string& name, const options& o = {}) {
+  return check_batches(detail::title("ignores_unscored", f, name), f, o, [&](const response_batch& all) -> fault {
+    for (const auto& [prompt, group] : all.members()) {
+      const auto b = all.only(group);  // alone, so that a matrix stays one
+      for (Eigen::Index i = 0; i < b.size() && b.size() > f.smallest_group; ++i) {
+        auto unscored = b;
+        unscored[name][i] = detail::nan<double>;
+        const auto results = f(unscored), others = f(b.without([&](Eigen::Index j) { return j == i; }));
+        for (Eigen::Index j = 0; j < b.size(); ++j) {
+          if (j == i || !detail::differ(results[j], others[j < i ? j : j - 1], o.tolerance)) continue;
+          const auto place = group[static_cast<std::size_t>(i)];
+          fault found{detail::sentence("If the ", name, " of response ", place, " is NaN, the result of response ",
+                                       group[static_cast<std::size_t>(j)], " is ", results[j], "; if it is left out, ",
+                                       others[j < i ? j : j - 1], "."),
+                      {}};
+          found.columns.add(name + " then", all[name]);
+          found.columns.columns.back()[place] = detail::nan<double>;
+          return found;
         }
-        return {};
-      });
+      }
+    }
+    return {};
+  });
 }
 
 /// An input that is `wrong` (NaN, or an infinity) is refused with an exception.
 inline report rejects(const pipeline& f, const std::string& name, double wrong, const options& o = {}) {
 #if defined(__cpp_exceptions) || defined(_CPPUNWIND)
-  return detail::check_batches(detail::title("rejects", f, name, detail::concat(", ", wrong)), f, o,
-                               [&](const response_batch& b) -> fault {
-                                 for (Eigen::Index i = 0; i < b.size(); ++i) {
-                                   auto changed = b;
-                                   changed[name][i] = wrong;
-                                   array<double> results;
-                                   try {
-                                     results = f(changed);
-                                   } catch (const std::exception&) {
-                                     continue;
-                                   }
-                                   fault found{detail::concat("The ", name, " ", wrong, " of response ", i,
-                                                              " is accepted, with the result ", results[i], "."),
-                                               {}};
-                                   found.columns.add("result", results);
-                                   return found;
-                                 }
-                                 return {};
-                               });
+  return check_batches(detail::title("rejects", f, name, detail::sentence(", ", wrong)), f, o,
+                       [&](const response_batch& b) -> fault {
+                         for (Eigen::Index i = 0; i < b.size(); ++i) {
+                           auto changed = b;
+                           changed[name][i] = wrong;
+                           array<double> results;
+                           try {
+                             results = f(changed);
+                           } catch (const std::exception&) {
+                             continue;
+                           }
+                           fault found{detail::sentence("The ", name, " ", wrong, " of response ", i,
+                                                        " is accepted, with the result ", results[i], "."),
+                                       {}};
+                           found.columns.add("result", results);
+                           return found;
+                         }
+                         return {};
+                       });
 #else
-  return {.check = detail::title("rejects", f, name, detail::concat(", ", wrong)),
+  return {.check = detail::title("rejects", f, name, detail::sentence(", ", wrong)),
           .passed = false,
           .seed = o.seed,
           .finding = "Not checked: this program has no exceptions."};
@@ -164,7 +180,7 @@ inline report rejects(const pipeline& f, const std::string& name, double wrong, 
 
 /// The same batch has the same results, bit for bit, whatever was computed before.
 inline report deterministic(const pipeline& f, const options& o = {}) {
-  return detail::check_batches("deterministic", f, o, [&](const response_batch& b) -> fault {
+  return check_batches("deterministic", f, o, [&](const response_batch& b) -> fault {
     const auto first = f(b);
     auto found = detail::compare_results("Calling the function again", first, "result then", f(b), 0);
     if (!found.sentence.empty()) return found;

@@ -23,7 +23,8 @@ struct policy_place {
 };
 
 /// An autoregressive softmax policy over all responses of at most `longest` tokens, its reference, an older policy that
-/// responses may come from, and a reward for each response. Rewards are multiples of 1/2; those of the first and the last response are tied.
+/// responses may come from, and a reward for each response. Rewards are multiples of 1/2; those of the first and the last
+/// response are tied.
 ///
 /// The tables have a row for each prefix and a column for each token.
 struct small_policy {
@@ -130,18 +131,20 @@ void for_each_group(const array<double>& probability, Eigen::Index size, const F
   }
 }
 
-/// How a gradient differs from the one that it should be, as a sentence. Empty if it does not, up to `tolerance` of its size.
+/// How a gradient differs from the one that it should be, as a sentence. Empty if it does not, up to `tolerance` times its
+/// size.
 inline std::string compare_gradients(const std::string& of, const matrix<double>& got, const matrix<double>& wanted,
                                      double tolerance) {
   const double size = std::sqrt(wanted.square().sum()), got_size = std::sqrt(got.square().sum());
   if (std::sqrt((got - wanted).square().sum()) <= tolerance * std::max(size, 1e-3)) return {};
   if (got_size <= tolerance * size) return "The expected gradient is 0, and not that of " + of + ".";
+  if (size == 0) return "The expected gradient is not 0, as that of " + of + " is.";
   const double share = (got * wanted).sum() / (size * size);
   if (std::sqrt((got - share * wanted).square().sum()) <= tolerance * got_size)
-    return detail::concat("The expected gradient is ", share, " times that of ", of, ", with the right direction.");
-  return detail::concat("The expected gradient has another direction than that of ", of, ": the cosine is ",
-                        (got * wanted).sum() / size / got_size, ", and its size is ", got_size / size,
-                        " of what it should be.");
+    return detail::sentence("The expected gradient is ", share, " times that of ", of, ", with the right direction.");
+  return detail::sentence("The expected gradient has another direction than that of ", of, ": the cosine is ",
+                          (got * wanted).sum() / size / got_size, ", and its size is ", got_size / size,
+                          " of what it should be.");
 }
 
 }  // namespace INFALIGN_NAMESPACE::checks

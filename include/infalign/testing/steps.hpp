@@ -17,7 +17,8 @@ namespace INFALIGN_NAMESPACE::checks {
 
 /// The step under test.
 ///
-///     const checks::training_step ours{[&](const checks::token_case& c) { return step(c.batch(), c.prompt, c.rewards).gradient; }, 2};
+///     const checks::training_step ours{
+///         [&](const checks::token_case& c) { return step(c.batch(), c.prompt, c.rewards).gradient; }, 2};
 struct training_step {
   /// From a batch to the gradient of the loss by its log-probabilities, B × T.
   std::function<matrix<double>(const token_case&)> gradient;
@@ -73,8 +74,8 @@ inline checks::fault compare_tokens(const std::string& change, const matrix<doub
   for (Eigen::Index i = 0; i < got.rows(); ++i)
     for (Eigen::Index t = 0; t < got.cols(); ++t) {
       if (!differ(got(i, t), expected(i, t), tolerance)) continue;
-      checks::fault found{concat(change, " changes the gradient of response ", i, ", token ", t, " from ", got(i, t),
-                                 " to ", expected(i, t), "."),
+      checks::fault found{sentence(change, " changes the gradient of response ", i, ", token ", t, " from ", got(i, t),
+                                   " to ", expected(i, t), "."),
                           {}};
       found.columns.add("gradient", got.reshaped<Eigen::RowMajor>());
       found.columns.add(label, expected.reshaped<Eigen::RowMajor>());
@@ -155,7 +156,6 @@ inline report parts_sum_to_whole(const std::function<matrix<double>(const std::v
   const training_step whole{[&](const token_case& c) { return accumulate({c}); }, smallest_group};
   return detail::check_steps("parts_sum_to_whole", whole, o, [&](const token_case& c) -> fault {
     std::vector<token_case> parts;
-    std::vector<Eigen::Index> order;
     for (Eigen::Index i = 0; i < c.size();) {
       std::vector<Eigen::Index> group;
       const int p = c.prompt[static_cast<std::size_t>(i)];

@@ -18,23 +18,21 @@ namespace INFALIGN_NAMESPACE::checks {
 ///
 /// Cost: `options.cases` × `threads` × 10 calls. Errors: an exception inside a thread ends the program.
 inline report same_in_threads(const pipeline& f, int threads = 4, const options& o = {}) {
-  return detail::check_batches(
-      detail::concat("same_in_threads(", threads, ")"), f, o, [&](const response_batch& b) -> fault {
-        const auto alone = f(b);
-        std::vector<array<double>> results(static_cast<std::size_t>(threads), alone);
-        std::vector<std::thread> running;
-        for (auto& mine : results)
-          running.emplace_back([&] {
-            for (int i = 0; i < 10 && (mine == alone || (mine.isNaN() && alone.isNaN())).all(); ++i) mine = f(b);
-          });
-        for (auto& t : running) t.join();
-        for (const auto& mine : results) {
-          auto found =
-              detail::compare_results("Calling the function in several threads", alone, "result then", mine, 0);
-          if (!found.sentence.empty()) return found;
-        }
-        return {};
+  return check_batches(detail::concat("same_in_threads(", threads, ")"), f, o, [&](const response_batch& b) -> fault {
+    const auto alone = f(b);
+    std::vector<array<double>> results(static_cast<std::size_t>(threads), alone);
+    std::vector<std::thread> running;
+    for (auto& mine : results)
+      running.emplace_back([&] {
+        for (int i = 0; i < 10 && (mine == alone || (mine.isNaN() && alone.isNaN())).all(); ++i) mine = f(b);
       });
+    for (auto& t : running) t.join();
+    for (const auto& mine : results) {
+      auto found = detail::compare_results("Calling the function in several threads", alone, "result then", mine, 0);
+      if (!found.sentence.empty()) return found;
+    }
+    return {};
+  });
 }
 
 }  // namespace INFALIGN_NAMESPACE::checks

@@ -67,7 +67,8 @@ inline matrix<double> expected_ascent(const small_policy& p,
 inline report unbiased_step(const training_step& f, Eigen::Index group_size, double beta = 0,
                             divergence d = divergence::reverse, const options& o = {}) {
   return detail::check_policies(
-      detail::concat("unbiased_step(", group_size, ", ", beta, d == divergence::reverse ? ", reverse)" : ", forward)"),
+      detail::sentence("unbiased_step(", group_size, ", ", beta,
+                       d == divergence::reverse ? ", reverse)" : ", forward)"),
       o, [&](const small_policy& p) -> std::string {
         const matrix<double> objective =
             p.reward_gradient() - beta * (d == divergence::reverse ? p.kl_gradient() : p.forward_kl_gradient());
