@@ -4,6 +4,7 @@
 
 #include <infalign/testing.hpp>
 #include <infalign/testing/catch2.hpp>
+#include <infalign/testing/threads.hpp>
 
 // The unit tests of a reward pipeline, with Catch2.
 

@@ -3,8 +3,10 @@
 #pragma once
 
 /// \file
-/// Checks for unit tests of reward pipelines. Not part of `infalign.hpp`. The adapters testing/catch2.hpp and
-/// testing/gtest.hpp are included by their own names.
+/// Checks for unit tests of reward pipelines. Not part of `infalign.hpp`. These are included by their own names: the
+/// adapters testing/catch2.hpp and testing/gtest.hpp, and testing/threads.hpp, which needs a library of threads.
+///
+/// Checks are templates of their options, so that a program compiles only those that it uses.
 
 #include <infalign/testing/advantages.hpp>
 #include <infalign/testing/calibration.hpp>
@@ -19,6 +21,5 @@
 #include <infalign/testing/search.hpp>
 #include <infalign/testing/small_policy.hpp>
 #include <infalign/testing/steps.hpp>
-#include <infalign/testing/threads.hpp>
 #include <infalign/testing/token_case.hpp>
 #include <infalign/testing/unbiased_step.hpp>

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <infalign/calibration/calibrate.hpp>
 #include <infalign/testing/calibration.hpp>
 
 #include "arrays.hpp"

@@ -24,7 +24,8 @@ namespace INFALIGN_NAMESPACE::checks {
 /// size and the direction of the difference. The first input of the pipeline is the reward; others are 0.
 ///
 /// Cost: some 1,000 calls of the pipeline for groups of 3.
-inline report unbiased_advantages(const pipeline& f, Eigen::Index group_size = 3, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report unbiased_advantages(const pipeline& f, Eigen::Index group_size = 3, const Options& o = {}) {
   return detail::check_policies(
       detail::sentence("unbiased_advantages(", group_size, ")"), o, [&](const small_policy& p) {
         array<double> weight = array<double>::Zero(p.size());

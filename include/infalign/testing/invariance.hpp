@@ -22,9 +22,10 @@
 namespace INFALIGN_NAMESPACE::detail {
 
 /// The check that maps of an input change nothing. Each map is applied to all its numbers in a batch, or in one prompt.
-inline checks::report check_invariant(
-    const char* check, const checks::pipeline& f, const std::string& name, bool each_prompt, const checks::options& o,
-    const std::vector<std::pair<std::string, std::function<double(double)>>>& changes) {
+template <class Options>
+checks::report check_invariant(const char* check, const checks::pipeline& f, const std::string& name, bool each_prompt,
+                               const Options& o,
+                               const std::vector<std::pair<std::string, std::function<double(double)>>>& changes) {
   return checks::check_batches(title(check, f, name, each_prompt ? ", prompt" : ", batch"), f, o,
                                [&](const checks::response_batch& b) -> checks::fault {
                                  const auto column = b.position(name);
@@ -70,21 +71,24 @@ enum class scope {
 };
 
 /// Adding a constant to an input changes no result.
-inline report invariant_to_shift(const pipeline& f, const std::string& name, scope of, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report invariant_to_shift(const pipeline& f, const std::string& name, scope of, const Options& o = {}) {
   return detail::check_invariant(
       "invariant_to_shift", f, name, of == scope::prompt, o,
       {{"Adding 1 to", [](double x) { return x + 1; }}, {"Subtracting 3 from", [](double x) { return x - 3; }}});
 }
 
 /// Multiplying an input by a positive constant changes no result.
-inline report invariant_to_scale(const pipeline& f, const std::string& name, scope of, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report invariant_to_scale(const pipeline& f, const std::string& name, scope of, const Options& o = {}) {
   return detail::check_invariant(
       "invariant_to_scale", f, name, of == scope::prompt, o,
       {{"Doubling", [](double x) { return 2 * x; }}, {"Quartering", [](double x) { return x / 4; }}});
 }
 
 /// A strictly increasing map of an input changes no result, as for ranks.
-inline report invariant_to_monotone_map(const pipeline& f, const std::string& name, scope of, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report invariant_to_monotone_map(const pipeline& f, const std::string& name, scope of, const Options& o = {}) {
   return detail::check_invariant("invariant_to_monotone_map", f, name, of == scope::prompt, o,
                                  {{"Taking the cubes of", [](double x) { return x * x * x; }},
                                   {"Doubling what is above 0 of", [](double x) { return x > 0 ? 2 * x : x; }},
@@ -92,7 +96,8 @@ inline report invariant_to_monotone_map(const pipeline& f, const std::string& na
 }
 
 /// If an input is doubled, so are the results. With `no_baseline` or a difference from a mean they are.
-inline report scales_with(const pipeline& f, const std::string& name, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report scales_with(const pipeline& f, const std::string& name, const Options& o = {}) {
   return check_batches(detail::title("scales_with", f, name), f, o, [&](const response_batch& b) -> fault {
     auto changed = b;
     changed[name] *= 2;
@@ -106,7 +111,8 @@ inline report scales_with(const pipeline& f, const std::string& name, const opti
 }
 
 /// The order of the responses and of the prompts in a batch changes no result: each stays with its response.
-inline report invariant_to_order(const pipeline& f, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report invariant_to_order(const pipeline& f, const Options& o = {}) {
   return check_batches("invariant_to_order", f, o, [&](const response_batch& b) -> fault {
     const auto before = f(b);
     const auto try_order = [&](const std::string& text, const std::vector<Eigen::Index>& order) {
@@ -131,7 +137,8 @@ inline report invariant_to_order(const pipeline& f, const options& o = {}) {
 
 /// The results of a prompt are the same if it is alone in the batch: no other prompt affects them, and it does not matter
 /// how a batch is cut. Not so with statistics of the batch, such as `batch_mean`.
-inline report independent_prompts(const pipeline& f, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report independent_prompts(const pipeline& f, const Options& o = {}) {
   return check_batches("independent_prompts", f, o, [&](const response_batch& b) -> fault {
     const auto together = f(b);
     array<double> alone(b.size());
@@ -145,7 +152,8 @@ inline report independent_prompts(const pipeline& f, const options& o = {}) {
 
 /// The result of a response does not depend on the other responses, of its prompt or of others. For a pipeline whose
 /// `smallest_group` is 1.
-inline report independent_responses(const pipeline& f, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report independent_responses(const pipeline& f, const Options& o = {}) {
   return check_batches("independent_responses", f, o, [&](const response_batch& b) -> fault {
     const auto together = f(b);
     array<double> alone(b.size());
@@ -158,7 +166,8 @@ inline report independent_responses(const pipeline& f, const options& o = {}) {
 /// What an advantage subtracts from a reward does not depend on that reward: input − result is the same if the input of
 /// this response is another. Else the expected gradient is not that of the expected reward. For advantages that are not
 /// divided by anything.
-inline report baseline_excludes_itself(const pipeline& f, const std::string& name, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report baseline_excludes_itself(const pipeline& f, const std::string& name, const Options& o = {}) {
   return check_batches(detail::title("baseline_excludes_itself", f, name), f, o, [&](const response_batch& b) -> fault {
     const auto before = f(b);
     const auto groups = b.members();

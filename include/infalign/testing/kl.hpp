@@ -78,7 +78,8 @@ namespace INFALIGN_NAMESPACE::checks {
 ///
 /// Of the usual estimates, k1 = δ and k3 = e^{−δ} − 1 + δ of a response have the mean KL(π ‖ π_ref), with δ the sum of
 /// log π − log π_ref; sums of k3 of tokens have it too; k2 = ½δ² has it nearly.
-inline report estimates_kl(const kl_estimate& f, divergence wanted = divergence::reverse, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report estimates_kl(const kl_estimate& f, divergence wanted = divergence::reverse, const Options& o = {}) {
   return detail::check_policies(
       detail::sentence("estimates_kl(", wanted == divergence::reverse ? "reverse" : "forward", ")"), o,
       [&](const small_policy& p) -> std::string {
@@ -101,7 +102,8 @@ inline report estimates_kl(const kl_estimate& f, divergence wanted = divergence:
 ///
 /// Of the usual estimates: k1 has the gradient 0, k2 that of KL(π ‖ π_ref), k3 that of KL(π_ref ‖ π), all for whole
 /// responses. Sums over tokens of k2 or k3 have neither.
-inline report has_kl_gradient(const kl_estimate& f, divergence wanted = divergence::reverse, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report has_kl_gradient(const kl_estimate& f, divergence wanted = divergence::reverse, const Options& o = {}) {
   return detail::check_policies(
       detail::sentence("has_kl_gradient(", wanted == divergence::reverse ? "reverse" : "forward", ")"), o,
       [&](const small_policy& p) -> std::string {

@@ -45,10 +45,15 @@ checks::report check_log(const char* name, const char* problem, const std::vecto
     };
     if (!found()) continue;
     if (bad.empty()) {
-      r.counterexample.add("prompt", array<double>::Constant(2, static_cast<double>(p)));
-      r.counterexample.add("response", array<double>{{static_cast<double>(i), static_cast<double>(j)}});
-      r.counterexample.add("raw", array<double>{{raw[i], raw[j]}});
-      r.counterexample.add("shaped", array<double>{{shaped[i], shaped[j]}});
+      const auto add = [&r](const char* column, double first, double second) {
+        array<double> both(2);
+        both[0] = first, both[1] = second;
+        r.counterexample.add(column, std::move(both));
+      };
+      add("prompt", p, p);
+      add("response", static_cast<double>(i), static_cast<double>(j));
+      add("raw", raw[i], raw[j]);
+      add("shaped", shaped[i], shaped[j]);
     }
     bad.push_back(p);
   }

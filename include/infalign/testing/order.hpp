@@ -43,8 +43,9 @@ inline std::vector<double> raised_values(const checks::response_batch& b, std::s
 }
 
 /// The check that a result moves in one direction with an input.
-inline checks::report check_monotone(const char* check, const checks::pipeline& f, const std::string& name, double sign,
-                                     bool strictly, const checks::options& o) {
+template <class Options>
+checks::report check_monotone(const char* check, const checks::pipeline& f, const std::string& name, double sign,
+                              bool strictly, const Options& o) {
   return checks::check_batches(title(check, f, name), f, o, [&](const checks::response_batch& b) -> checks::fault {
     const auto column = b.position(name);
     const auto before = f(b);
@@ -111,17 +112,20 @@ namespace INFALIGN_NAMESPACE::checks {
 ///
 /// strictly: it also has to rise, so that clips and roundings fail.
 /// Errors (this and the next ones): if no input has the name.
-inline report increasing(const pipeline& f, const std::string& name, bool strictly = false, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report increasing(const pipeline& f, const std::string& name, bool strictly = false, const Options& o = {}) {
   return detail::check_monotone("increasing", f, name, 1, strictly, o);
 }
 
 /// If an input of one response rises and nothing else changes, its result does not rise.
-inline report decreasing(const pipeline& f, const std::string& name, bool strictly = false, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report decreasing(const pipeline& f, const std::string& name, bool strictly = false, const Options& o = {}) {
   return detail::check_monotone("decreasing", f, name, -1, strictly, o);
 }
 
 /// Of two responses to a prompt that differ in one input alone, the one with more of it has no smaller result.
-inline report keeps_order(const pipeline& f, const std::string& name, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report keeps_order(const pipeline& f, const std::string& name, const Options& o = {}) {
   return detail::check_pairs("keeps_order", f, name, o, [&](double x, double y, double of_x, double of_y) {
     const double small = o.tolerance * std::max({1.0, std::abs(of_x), std::abs(of_y)});
     return x < y && !(of_x <= of_y + small) ? "the order is reversed" : nullptr;
@@ -130,7 +134,8 @@ inline report keeps_order(const pipeline& f, const std::string& name, const opti
 
 /// Of two responses to a prompt, the one with more of an input has no smaller result, whatever their other inputs are: a
 /// length penalty, say, never makes a wrong answer better than a right one.
-inline report dominates(const pipeline& f, const std::string& name, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report dominates(const pipeline& f, const std::string& name, const Options& o = {}) {
   return check_batches(detail::title("dominates", f, name), f, o, [&](const response_batch& b) -> fault {
     const auto& x = b[name];
     const auto results = f(b);
@@ -151,14 +156,16 @@ inline report dominates(const pipeline& f, const std::string& name, const option
 }
 
 /// Two responses to a prompt with equal inputs have equal results.
-inline report keeps_ties(const pipeline& f, const std::string& name, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report keeps_ties(const pipeline& f, const std::string& name, const Options& o = {}) {
   return detail::check_pairs("keeps_ties", f, name, o, [&](double x, double y, double of_x, double of_y) {
     return x == y && detail::differ(of_x, of_y, o.tolerance) ? "a tie is broken" : nullptr;
   });
 }
 
 /// Two responses to a prompt that differ in one input have different results.
-inline report keeps_distinct(const pipeline& f, const std::string& name, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report keeps_distinct(const pipeline& f, const std::string& name, const Options& o = {}) {
   return detail::check_pairs("keeps_distinct", f, name, o, [](double x, double y, double of_x, double of_y) {
     return x < y && !detail::differ(of_x, of_y, 0) ? "a difference is lost" : nullptr;
   });

@@ -53,7 +53,9 @@ struct response_batch {
   /// The numbers of an input as a P × M matrix. For a pipeline with `equal_groups`.
   matrix<double> as_matrix(const std::string& name) const {
     const auto& x = (*this)[name];
-    return x.reshaped<Eigen::RowMajor>(prompts(), prompts() > 0 ? size() / prompts() : 0);
+    matrix<double> rows(prompts(), prompts() > 0 ? size() / prompts() : 0);
+    for (Eigen::Index i = 0; i < rows.size(); ++i) rows.data()[i] = x[i];
+    return rows;
   }
 
   /// The positions of the responses to each prompt.
@@ -180,8 +182,9 @@ inline checks::response_batch draw_batch(const checks::pipeline& f, checks::rand
     const auto number = [&] { return in.low + in.step * static_cast<double>(random.integer(0, most)); };
     const double pool[] = {number(), number(), number()};
     const bool ties = random.one_in(2);
-    batch.columns.push_back(
-        array<double>::NullaryExpr(batch.size(), [&] { return ties ? pool[random.integer(0, 2)] : number(); }));
+    array<double> column(batch.size());
+    for (double& x : column) x = ties ? pool[random.integer(0, 2)] : number();
+    batch.columns.push_back(std::move(column));
   }
   return batch;
 }
@@ -222,11 +225,11 @@ inline std::vector<response_batch> response_batch::simpler() const {
       for (const double x : detail::simpler_numbers(inputs[c], columns[c][i]))
         for (const bool with_ties : {true, false}) {
           const double old = columns[c][i];
-          if (with_ties && (columns[c] == old).count() < 2) continue;
+          if (with_ties && std::count(columns[c].begin(), columns[c].end(), old) < 2) continue;
           result.push_back(*this);
           auto& changed = result.back().columns[c];
           if (with_ties)
-            changed = (changed == old).select(x, changed);
+            std::replace(changed.begin(), changed.end(), old, x);
           else
             changed[i] = x;
         }
@@ -236,7 +239,9 @@ inline std::vector<response_batch> response_batch::simpler() const {
 inline void response_batch::show(report& r, const named_columns& results) const {
   r.prompts = prompts();
   r.responses = size();
-  r.counterexample.add("prompt", Eigen::Map<const Eigen::ArrayXi>(prompt.data(), size()).cast<double>());
+  array<double> indices(size());
+  for (Eigen::Index i = 0; i < size(); ++i) indices[i] = prompt[static_cast<std::size_t>(i)];
+  r.counterexample.add("prompt", std::move(indices));
   for (std::size_t c = 0; c < columns.size(); ++c) r.counterexample.add(inputs[c].name, columns[c]);
   for (std::size_t c = 0; c < results.columns.size(); ++c) r.counterexample.add(results.names[c], results.columns[c]);
 }

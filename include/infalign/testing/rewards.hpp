@@ -44,7 +44,8 @@ namespace INFALIGN_NAMESPACE::checks {
 // ---- Values ------------------------------------------------------------------------------------------------------------
 
 /// All results are from `low` to `high`. NaN is not.
-inline report in_range(const pipeline& f, double low, double high, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report in_range(const pipeline& f, double low, double high, const Options& o = {}) {
   const double below = low - o.tolerance * std::max(1.0, std::abs(low)),
                above = high + o.tolerance * std::max(1.0, std::abs(high));
   return detail::check_results(detail::sentence("in_range(", low, ", ", high, ")"), f, o,
@@ -52,12 +53,14 @@ inline report in_range(const pipeline& f, double low, double high, const options
 }
 
 /// All results are finite if all inputs are.
-inline report finite(const pipeline& f, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report finite(const pipeline& f, const Options& o = {}) {
   return detail::check_results("finite", f, o, [](double x) { return detail::is_finite(x); });
 }
 
 /// The results have the mean 0 in each prompt, as advantages have that are compared with the mean of their group.
-inline report zero_mean(const pipeline& f, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report zero_mean(const pipeline& f, const Options& o = {}) {
   return check_batches("zero_mean", f, o, [&](const response_batch& b) -> fault {
     const auto results = f(b);
     for (const auto& [prompt, group] : b.members()) {
@@ -76,7 +79,8 @@ inline report zero_mean(const pipeline& f, const options& o = {}) {
 
 /// If all responses to a prompt have the same inputs, their results are 0: nothing can be learned from them. A group of
 /// one is such a prompt.
-inline report zero_for_equal_responses(const pipeline& f, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report zero_for_equal_responses(const pipeline& f, const Options& o = {}) {
   return check_batches("zero_for_equal_responses", f, o, [&](const response_batch& b) -> fault {
     for (const auto& [prompt, group] : b.members()) {
       auto equal = b;
@@ -99,8 +103,9 @@ inline report zero_for_equal_responses(const pipeline& f, const options& o = {})
 // ---- Unscored responses, errors ----------------------------------------------------------------------------------------
 
 /// A response with a NaN input has the result `expected`: by default it has none either (NaN).
-inline report keeps_unscored(const pipeline& f, const std::string& name, double expected = detail::nan<double>,
-                             const options& o = {}) {
+template <std::same_as<options> Options = options>
+report keeps_unscored(const pipeline& f, const std::string& name, double expected = detail::nan<double>,
+                      const Options& o = {}) {
   return check_batches(detail::title("keeps_unscored", f, name, detail::sentence(", ", expected)), f, o,
                        [&](const response_batch& b) -> fault {
                          for (Eigen::Index i = 0; i < b.size(); ++i) {
@@ -121,7 +126,8 @@ inline report keeps_unscored(const pipeline& f, const std::string& name, double 
 
 /// The other responses to a prompt have the results that they have without a response whose input is NaN: it moves no mean,
 /// and makes nothing else NaN. Tried in groups that stay large enough without it.
-inline report ignores_unscored(const pipeline& f, const std::string& name, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report ignores_unscored(const pipeline& f, const std::string& name, const Options& o = {}) {
   return check_batches(detail::title("ignores_unscored", f, name), f, o, [&](const response_batch& all) -> fault {
     for (const auto& [prompt, group] : all.members()) {
       const auto b = all.only(group);  // alone, so that a matrix stays one
@@ -147,7 +153,8 @@ inline report ignores_unscored(const pipeline& f, const std::string& name, const
 }
 
 /// An input that is `wrong` (NaN, or an infinity) is refused with an exception.
-inline report rejects(const pipeline& f, const std::string& name, double wrong, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report rejects(const pipeline& f, const std::string& name, double wrong, const Options& o = {}) {
 #if defined(__cpp_exceptions) || defined(_CPPUNWIND)
   return check_batches(detail::title("rejects", f, name, detail::sentence(", ", wrong)), f, o,
                        [&](const response_batch& b) -> fault {
@@ -179,7 +186,8 @@ inline report rejects(const pipeline& f, const std::string& name, double wrong, 
 // ---- State -------------------------------------------------------------------------------------------------------------
 
 /// The same batch has the same results, bit for bit, whatever was computed before.
-inline report deterministic(const pipeline& f, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report deterministic(const pipeline& f, const Options& o = {}) {
   return check_batches("deterministic", f, o, [&](const response_batch& b) -> fault {
     const auto first = f(b);
     auto found = detail::compare_results("Calling the function again", first, "result then", f(b), 0);

@@ -5,8 +5,8 @@
 #include <infalign/testing/report.hpp>
 
 #include <concepts>
+#include <cstdint>
 #include <exception>
-#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,20 +20,30 @@
 namespace INFALIGN_NAMESPACE::checks {
 
 /// Random numbers that are the same on every machine for a seed.
+///
+/// Source: SplitMix64; Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
 class random_source {
  public:
   /// From a seed.
-  explicit random_source(std::uint64_t seed) : bits_(seed) {}
+  explicit random_source(std::uint64_t seed) : state_(seed) {}
 
   /// A whole number from `low` to `high`, both included.
   Eigen::Index integer(Eigen::Index low, Eigen::Index high) {
-    return low + static_cast<Eigen::Index>(bits_() % static_cast<std::uint64_t>(high - low + 1));
+    return low + static_cast<Eigen::Index>(bits() % static_cast<std::uint64_t>(high - low + 1));
   }
   /// True once in n calls.
   bool one_in(Eigen::Index n) { return integer(1, n) == 1; }
 
  private:
-  std::mt19937_64 bits_;
+  std::uint64_t bits() {
+    state_ += 0x9e3779b97f4a7c15u;
+    std::uint64_t z = state_;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+  }
+
+  std::uint64_t state_;
 };
 
 /// What is wrong with a case: a sentence, and columns that show it. An empty sentence: nothing.

@@ -44,13 +44,20 @@ struct small_policy {
     extend({});
     random_source random(seed);
     const auto number = [&] { return static_cast<double>(random.integer(-64, 64) + random.integer(-64, 64)) / 64; };
-    const auto draw = [&] { return matrix<double>(matrix<double>::NullaryExpr(prefixes, vocabulary, number)); };
-    logits = draw();
+    // `near` plus `width` times a random table.
+    const auto draw = [&](const matrix<double>& near, double width) {
+      matrix<double> result = near;
+      for (Eigen::Index k = 0; k < result.size(); ++k) result.data()[k] += width * number();
+      return result;
+    };
+    const matrix<double> zero = matrix<double>::Zero(prefixes, vocabulary);
+    logits = draw(zero, 1);
     policy = log_softmax(logits);
-    reference = log_softmax(draw());
-    old = log_softmax(logits + 0.5 * draw());
-    sampler = log_softmax(logits + 0.5 * draw());
-    reward = array<double>::NullaryExpr(size(), [&] { return std::floor(number() * 3) / 2; });
+    reference = log_softmax(draw(zero, 1));
+    old = log_softmax(draw(logits, 0.5));
+    sampler = log_softmax(draw(logits, 0.5));
+    reward.resize(size());
+    for (double& r : reward) r = std::floor(number() * 3) / 2;
     reward[size() - 1] = reward[0];
   }
 
@@ -60,16 +67,17 @@ struct small_policy {
   const std::vector<policy_place>& response(Eigen::Index y) const { return responses[static_cast<std::size_t>(y)]; }
   /// The number of tokens of each response.
   array<double> length() const {
-    return array<double>::NullaryExpr(size(), [&](Eigen::Index y) { return static_cast<double>(response(y).size()); });
+    array<double> result(size());
+    for (Eigen::Index y = 0; y < size(); ++y) result[y] = static_cast<double>(response(y).size());
+    return result;
   }
 
   /// log p(y) of each response, from a table of log p(token | prefix).
   array<double> log_of(const matrix<double>& p) const {
-    return array<double>::NullaryExpr(size(), [&](Eigen::Index y) {
-      double sum = 0;
-      for (const auto& [prefix, token] : response(y)) sum += p(prefix, token);
-      return sum;
-    });
+    array<double> result = array<double>::Zero(size());
+    for (Eigen::Index y = 0; y < size(); ++y)
+      for (const auto& [prefix, token] : response(y)) result[y] += p(prefix, token);
+    return result;
   }
   /// The probability of each response.
   array<double> probability(const matrix<double>& p) const { return log_of(p).exp(); }
@@ -96,10 +104,24 @@ struct small_policy {
 
   /// From derivatives by log π(token | prefix) to those by the logits: ∂log π_j/∂logit_k = 1{j = k} − π_k.
   matrix<double> through_softmax(const matrix<double>& g) const {
-    return g - policy.exp().colwise() * g.rowwise().sum();
+    matrix<double> result = g;
+    for (Eigen::Index p = 0; p < g.rows(); ++p) {
+      double sum = 0;
+      for (Eigen::Index k = 0; k < g.cols(); ++k) sum += g(p, k);
+      for (Eigen::Index k = 0; k < g.cols(); ++k) result(p, k) -= std::exp(policy(p, k)) * sum;
+    }
+    return result;
   }
   /// The logarithm of the softmax of each row.
-  static matrix<double> log_softmax(const matrix<double>& of) { return of.colwise() - of.exp().rowwise().sum().log(); }
+  static matrix<double> log_softmax(const matrix<double>& of) {
+    matrix<double> result = of;
+    for (Eigen::Index p = 0; p < of.rows(); ++p) {
+      double sum = 0;
+      for (Eigen::Index k = 0; k < of.cols(); ++k) sum += std::exp(of(p, k));
+      for (Eigen::Index k = 0; k < of.cols(); ++k) result(p, k) -= std::log(sum);
+    }
+    return result;
+  }
 
  private:
   void extend(const std::vector<policy_place>& so_far) {
@@ -135,16 +157,22 @@ void for_each_group(const array<double>& probability, Eigen::Index size, const F
 /// size.
 inline std::string compare_gradients(const std::string& of, const matrix<double>& got, const matrix<double>& wanted,
                                      double tolerance) {
-  const double size = std::sqrt(wanted.square().sum()), got_size = std::sqrt(got.square().sum());
-  if (std::sqrt((got - wanted).square().sum()) <= tolerance * std::max(size, 1e-3)) return {};
+  double wanted2 = 0, got2 = 0, product = 0, difference2 = 0;
+  for (Eigen::Index k = 0; k < wanted.size(); ++k) {
+    const double w = wanted.data()[k], g = got.data()[k];
+    wanted2 += w * w, got2 += g * g, product += g * w, difference2 += (g - w) * (g - w);
+  }
+  const double size = std::sqrt(wanted2), got_size = std::sqrt(got2);
+  if (std::sqrt(difference2) <= tolerance * std::max(size, 1e-3)) return {};
   if (got_size <= tolerance * size) return "The expected gradient is 0, and not that of " + of + ".";
   if (size == 0) return "The expected gradient is not 0, as that of " + of + " is.";
-  const double share = (got * wanted).sum() / (size * size);
-  if (std::sqrt((got - share * wanted).square().sum()) <= tolerance * got_size)
+  const double share = product / wanted2;
+  double across2 = 0;  // what has another direction
+  for (Eigen::Index k = 0; k < wanted.size(); ++k) across2 += std::pow(got.data()[k] - share * wanted.data()[k], 2);
+  if (std::sqrt(across2) <= tolerance * got_size)
     return detail::sentence("The expected gradient is ", share, " times that of ", of, ", with the right direction.");
   return detail::sentence("The expected gradient has another direction than that of ", of, ": the cosine is ",
-                          (got * wanted).sum() / size / got_size, ", and its size is ", got_size / size,
-                          " of what it should be.");
+                          product / size / got_size, ", and its size is ", got_size / size, " of what it should be.");
 }
 
 }  // namespace INFALIGN_NAMESPACE::checks

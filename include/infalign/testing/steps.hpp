@@ -5,6 +5,7 @@
 #include <infalign/detail/check_batches.hpp>
 #include <infalign/testing/token_case.hpp>
 
+#include <algorithm>
 #include <functional>
 #include <string>
 #include <vector>
@@ -45,17 +46,22 @@ inline checks::token_case draw_token_case(const checks::training_step& f, checks
     for (Eigen::Index m = f.smallest_group + random.integer(0, 2); m > 0; --m)
       batch.prompt.push_back(static_cast<int>(p));
   const auto B = batch.size(), T = random.integer(1, 4);
-  const auto draw = [&](Eigen::Index low, Eigen::Index high, double step) {
-    return matrix<double>(
-        matrix<double>::NullaryExpr(B, T, [&] { return step * static_cast<double>(random.integer(low, high)); }));
+  batch.rewards.resize(B);
+  for (double& r : batch.rewards) r = 0.125 * static_cast<double>(random.integer(-16, 16));
+  for (auto* m :
+       {&batch.log_probabilities, &batch.reference_log_probabilities, &batch.old_log_probabilities, &batch.mask})
+    m->resize(B, T);
+  const auto near = [&](double x) {
+    return std::min(x + 0.0625 * static_cast<double>(random.integer(-8, 8)), -0.0625);
   };
-  batch.rewards = array<double>::NullaryExpr(B, [&] { return 0.125 * static_cast<double>(random.integer(-16, 16)); });
-  batch.log_probabilities = draw(-24, -1, 0.125);
-  batch.reference_log_probabilities = (batch.log_probabilities + draw(-8, 8, 0.0625)).min(-0.0625);
-  batch.old_log_probabilities = batch.off_policy
-                                    ? matrix<double>((batch.log_probabilities + draw(-8, 8, 0.0625)).min(-0.0625))
-                                    : batch.log_probabilities;
-  batch.mask = draw(0, 1, 1);
+  for (Eigen::Index i = 0; i < B; ++i)
+    for (Eigen::Index t = 0; t < T; ++t) {
+      const double x = 0.125 * static_cast<double>(random.integer(-24, -1));
+      batch.log_probabilities(i, t) = x;
+      batch.reference_log_probabilities(i, t) = near(x);
+      batch.old_log_probabilities(i, t) = batch.off_policy ? near(x) : x;
+      batch.mask(i, t) = static_cast<double>(random.integer(0, 1));
+    }
   for (Eigen::Index i = 0; i < B; ++i) batch.mask(i, random.integer(0, T - 1)) = 1;
   return batch;
 }
@@ -68,6 +74,22 @@ checks::report check_steps(const char* name, const checks::training_step& f, con
       name, o, [&](checks::random_source& random) { return draw_token_case(f, random); }, problem);
 }
 
+/// A B × T matrix of value(i, t).
+template <class F>
+matrix<double> of_tokens(Eigen::Index rows, Eigen::Index columns, const F& value) {
+  matrix<double> result(rows, columns);
+  for (Eigen::Index i = 0; i < rows; ++i)
+    for (Eigen::Index t = 0; t < columns; ++t) result(i, t) = value(i, t);
+  return result;
+}
+
+/// The numbers of a matrix, row by row.
+inline array<double> in_one_column(const matrix<double>& m) {
+  array<double> result(m.size());
+  for (Eigen::Index k = 0; k < m.size(); ++k) result[k] = m.data()[k];
+  return result;
+}
+
 /// The fault that a gradient is not the one expected, in the same order.
 inline checks::fault compare_tokens(const std::string& change, const matrix<double>& got, const char* label,
                                     const matrix<double>& expected, double tolerance) {
@@ -77,8 +99,8 @@ inline checks::fault compare_tokens(const std::string& change, const matrix<doub
       checks::fault found{sentence(change, " changes the gradient of response ", i, ", token ", t, " from ", got(i, t),
                                    " to ", expected(i, t), "."),
                           {}};
-      found.columns.add("gradient", got.reshaped<Eigen::RowMajor>());
-      found.columns.add(label, expected.reshaped<Eigen::RowMajor>());
+      found.columns.add("gradient", in_one_column(got));
+      found.columns.add(label, in_one_column(expected));
       return found;
     }
   return {};
@@ -89,18 +111,25 @@ inline checks::fault compare_tokens(const std::string& change, const matrix<doub
 namespace INFALIGN_NAMESPACE::checks {
 
 /// The gradient is exactly 0 at masked tokens.
-inline report no_gradient_at_masked_tokens(const training_step& f, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report no_gradient_at_masked_tokens(const training_step& f, const Options& o = {}) {
   return detail::check_steps("no_gradient_at_masked_tokens", f, o, [&](const token_case& c) {
     const auto got = f(c);
-    return detail::compare_tokens("Masking", got, "gradient x mask", (c.mask == 0).select(0.0, got), 0);
+    const auto masked = detail::of_tokens(
+        got.rows(), got.cols(), [&](Eigen::Index i, Eigen::Index t) { return c.mask(i, t) == 0 ? 0 : got(i, t); });
+    return detail::compare_tokens("Masking", got, "gradient x mask", masked, 0);
   });
 }
 
 /// The log-probabilities of masked tokens change no gradient.
-inline report ignores_masked_tokens(const training_step& f, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report ignores_masked_tokens(const training_step& f, const Options& o = {}) {
   return detail::check_steps("ignores_masked_tokens", f, o, [&](const token_case& c) {
     auto changed = c;
-    const auto replace = [&](matrix<double>& m, double x) { m = (c.mask == 0).select(x, m); };
+    const auto replace = [&](matrix<double>& m, double x) {
+      for (Eigen::Index k = 0; k < m.size(); ++k)
+        if (c.mask.data()[k] == 0) m.data()[k] = x;
+    };
     replace(changed.log_probabilities, -7);
     replace(changed.reference_log_probabilities, -5);
     replace(changed.old_log_probabilities, c.off_policy ? -6 : -7);
@@ -110,22 +139,24 @@ inline report ignores_masked_tokens(const training_step& f, const options& o = {
 }
 
 /// Masked tokens behind all others (padding of the batch to more columns) change no gradient.
-inline report ignores_padding(const training_step& f, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report ignores_padding(const training_step& f, const Options& o = {}) {
   return detail::check_steps("ignores_padding", f, o, [&](const token_case& c) {
-    const auto padded = [](const matrix<double>& m, double x) {
-      matrix<double> wide(m.rows(), m.cols() + 2);
-      wide << m, matrix<double>::Constant(m.rows(), 2, x);
-      return wide;
+    const auto T = c.tokens();
+    const auto padded = [T](const matrix<double>& m, double x) {
+      return detail::of_tokens(m.rows(), T + 2, [&](Eigen::Index i, Eigen::Index t) { return t < T ? m(i, t) : x; });
     };
     auto changed = c.with_matrices([&](const matrix<double>& m) { return padded(m, -1); });
     changed.mask = padded(c.mask, 0);
-    return detail::compare_tokens("Padding with two masked tokens", f(c), "gradient then",
-                                  f(changed).leftCols(c.tokens()), o.tolerance);
+    const auto wide = f(changed);
+    const auto then = detail::of_tokens(c.size(), T, [&](Eigen::Index i, Eigen::Index t) { return wide(i, t); });
+    return detail::compare_tokens("Padding with two masked tokens", f(c), "gradient then", then, o.tolerance);
   });
 }
 
 /// If π_old equals π, the gradient is that of a step without π_old: a ratio of 1 has no effect.
-inline report ratio_of_one_is_on_policy(const training_step& f, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report ratio_of_one_is_on_policy(const training_step& f, const Options& o = {}) {
   return detail::check_steps("ratio_of_one_is_on_policy", f, o, [&](const token_case& c) {
     auto without = c, with = c;
     without.off_policy = false;
@@ -137,12 +168,15 @@ inline report ratio_of_one_is_on_policy(const training_step& f, const options& o
 }
 
 /// The order of the responses changes no gradient: each stays with its response.
-inline report step_invariant_to_order(const training_step& f, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report step_invariant_to_order(const training_step& f, const Options& o = {}) {
   return detail::check_steps("step_invariant_to_order", f, o, [&](const token_case& c) {
     std::vector<Eigen::Index> reversed;
     for (Eigen::Index i = c.size() - 1; i >= 0; --i) reversed.push_back(i);
-    return detail::compare_tokens("Reversing the batch", f(c), "gradient then", f(c.only(reversed)).colwise().reverse(),
-                                  o.tolerance);
+    const auto moved = f(c.only(reversed));
+    const auto then = detail::of_tokens(c.size(), c.tokens(),
+                                        [&](Eigen::Index i, Eigen::Index t) { return moved(c.size() - 1 - i, t); });
+    return detail::compare_tokens("Reversing the batch", f(c), "gradient then", then, o.tolerance);
   });
 }
 
@@ -151,8 +185,9 @@ inline report step_invariant_to_order(const training_step& f, const options& o =
 /// the whole loss, with the rows of the first micro-batch first.
 ///
 /// The usual fault: each micro-batch is divided by its own number of tokens.
-inline report parts_sum_to_whole(const std::function<matrix<double>(const std::vector<token_case>&)>& accumulate,
-                                 Eigen::Index smallest_group = 1, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report parts_sum_to_whole(const std::function<matrix<double>(const std::vector<token_case>&)>& accumulate,
+                          Eigen::Index smallest_group = 1, const Options& o = {}) {
   const training_step whole{[&](const token_case& c) { return accumulate({c}); }, smallest_group};
   return detail::check_steps("parts_sum_to_whole", whole, o, [&](const token_case& c) -> fault {
     std::vector<token_case> parts;
@@ -171,9 +206,10 @@ inline report parts_sum_to_whole(const std::function<matrix<double>(const std::v
 ///
 /// `loss(batch, log_probabilities)`: the loss with gradient flowing through its second argument alone. Whatever the trainer
 /// detaches (advantages, the old policy, a KL in the reward, weights) is computed from `batch`, so that it stays frozen.
-inline report gradient_is_derivative(const training_step& f,
-                                     const std::function<double(const token_case&, const matrix<double>&)>& loss,
-                                     const options& o = {}) {
+template <std::same_as<options> Options = options>
+report gradient_is_derivative(const training_step& f,
+                              const std::function<double(const token_case&, const matrix<double>&)>& loss,
+                              const Options& o = {}) {
   return detail::check_steps("gradient_is_derivative", f, o, [&](const token_case& c) {
     matrix<double> slope(c.size(), c.tokens());
     for (Eigen::Index k = 0; k < slope.size(); ++k) {

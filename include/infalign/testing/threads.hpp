@@ -17,7 +17,8 @@ namespace INFALIGN_NAMESPACE::checks {
 /// show in the results is found by a thread sanitizer alone.
 ///
 /// Cost: `options.cases` × `threads` × 10 calls. Errors: an exception inside a thread ends the program.
-inline report same_in_threads(const pipeline& f, int threads = 4, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report same_in_threads(const pipeline& f, int threads = 4, const Options& o = {}) {
   return check_batches(detail::concat("same_in_threads(", threads, ")"), f, o, [&](const response_batch& b) -> fault {
     const auto alone = f(b);
     std::vector<array<double>> results(static_cast<std::size_t>(threads), alone);

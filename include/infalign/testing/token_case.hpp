@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include <infalign/detail/begin.hpp>
@@ -58,12 +59,20 @@ struct token_case {
 };
 
 inline token_case token_case::only(const std::vector<Eigen::Index>& positions) const {
-  const auto rows = [&](const matrix<double>& m) { return matrix<double>(m(positions, Eigen::all)); };
+  const auto rows = [&](const matrix<double>& m) {
+    matrix<double> chosen(m.size() > 0 ? std::ssize(positions) : 0, m.cols());
+    for (Eigen::Index k = 0; k < chosen.rows(); ++k)
+      for (Eigen::Index t = 0; t < m.cols(); ++t) chosen(k, t) = m(positions[static_cast<std::size_t>(k)], t);
+    return chosen;
+  };
   token_case result = with_matrices(rows);
-  if (sampler_log_probabilities.size() > 0) result.sampler_log_probabilities = rows(sampler_log_probabilities);
-  result.rewards = rewards(positions);
+  result.sampler_log_probabilities = rows(sampler_log_probabilities);
+  result.rewards.resize(std::ssize(positions));
   result.prompt.clear();
-  for (const auto i : positions) result.prompt.push_back(prompt[static_cast<std::size_t>(i)]);
+  for (const auto i : positions) {
+    result.rewards[std::ssize(result.prompt)] = rewards[i];
+    result.prompt.push_back(prompt[static_cast<std::size_t>(i)]);
+  }
   return result;
 }
 
@@ -87,12 +96,20 @@ inline std::vector<token_case> token_case::simpler() const {
   for (int& p : renumbered.prompt) p = numbers[p];
   if (renumbered.prompt != prompt) result.push_back(std::move(renumbered));
   for (Eigen::Index t = 0; t < tokens() && tokens() > 1; ++t) {
-    if (((mask.rowwise().sum() - mask.col(t)) == 0).any()) continue;  // each response keeps a token
-    result.push_back(with_matrices([&](const matrix<double>& m) {
+    const auto without_column = [t](const matrix<double>& m) {
       matrix<double> fewer(m.rows(), m.cols() - 1);
-      fewer << m.leftCols(t), m.rightCols(m.cols() - 1 - t);
+      for (Eigen::Index i = 0; i < m.rows(); ++i)
+        for (Eigen::Index u = 0; u < fewer.cols(); ++u) fewer(i, u) = m(i, u < t ? u : u + 1);
       return fewer;
-    }));
+    };
+    const auto rest = without_column(mask);
+    bool each_keeps_a_token = true;
+    for (Eigen::Index i = 0; i < size(); ++i) {
+      double left = 0;
+      for (Eigen::Index u = 0; u < rest.cols(); ++u) left += rest(i, u);
+      each_keeps_a_token = each_keeps_a_token && left > 0;
+    }
+    if (each_keeps_a_token) result.push_back(with_matrices(without_column));
   }
   const auto changed = [&](auto member, Eigen::Index k, double value) {
     if ((this->*member).data()[k] == value) return;
@@ -117,16 +134,14 @@ inline void token_case::show(report& r, const named_columns& results) const {
   std::sort(distinct.begin(), distinct.end());
   r.prompts = std::unique(distinct.begin(), distinct.end()) - distinct.begin();
   r.responses = size();
-  const auto of_responses = [&](const auto& value) {
-    return array<double>::NullaryExpr(mask.size(),
-                                      [&](Eigen::Index k) { return static_cast<double>(value(k / tokens())); });
+  const auto add = [&](const char* name, const auto& value) {
+    array<double> column(mask.size());
+    for (Eigen::Index k = 0; k < mask.size(); ++k) column[k] = static_cast<double>(value(k / tokens(), k % tokens()));
+    r.counterexample.add(name, std::move(column));
   };
-  r.counterexample.add("prompt", of_responses([&](Eigen::Index i) { return prompt[static_cast<std::size_t>(i)]; }));
-  r.counterexample.add("response", of_responses([](Eigen::Index i) { return i; }));
-  r.counterexample.add("reward", of_responses([&](Eigen::Index i) { return rewards[i]; }));
-  const auto add = [&](const char* name, const matrix<double>& m) {
-    r.counterexample.add(name, m.reshaped<Eigen::RowMajor>());
-  };
+  add("prompt", [&](Eigen::Index i, Eigen::Index) { return prompt[static_cast<std::size_t>(i)]; });
+  add("response", [](Eigen::Index i, Eigen::Index) { return i; });
+  add("reward", [&](Eigen::Index i, Eigen::Index) { return rewards[i]; });
   add("mask", mask);
   add("log pi", log_probabilities);
   add("log ref", reference_log_probabilities);

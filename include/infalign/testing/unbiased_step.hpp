@@ -64,8 +64,9 @@ inline matrix<double> expected_ascent(const small_policy& p,
 /// by the logits of small policies whose batches are enumerated. The finding tells the size and direction of the difference.
 ///
 /// beta: 0 for a step without KL. Cost: some 2,000 calls of the step for groups of 3.
-inline report unbiased_step(const training_step& f, Eigen::Index group_size, double beta = 0,
-                            divergence d = divergence::reverse, const options& o = {}) {
+template <std::same_as<options> Options = options>
+report unbiased_step(const training_step& f, Eigen::Index group_size, double beta = 0,
+                     divergence d = divergence::reverse, const Options& o = {}) {
   return detail::check_policies(
       detail::sentence("unbiased_step(", group_size, ", ", beta,
                        d == divergence::reverse ? ", reverse)" : ", forward)"),
