@@ -293,7 +293,7 @@ TEST_CASE("Off-policy, the unclipped token ratio of PPO is unbiased only for res
 }
 
 TEST_CASE("Credit for the best of n has the gradient of the expected maximum of n rewards") {
-  for (const setting& s : {setting(3, 2, 11), setting(2, 4, 12)})
+  for (const setting& s : {setting(3, 2, 11), setting(2, 4, 11)})
     for (Index M = 2; M <= s.largest_group(); ++M)
       for (Index n = 2; n <= M; ++n) {
         const int N = static_cast<int>(n);
@@ -309,7 +309,7 @@ TEST_CASE("Credit for the best of n has the gradient of the expected maximum of 
         CHECK(distance(step(max_at_n{N}), max) < 1e-10);
         CHECK(distance(step(min_at_n{N}), min) < 1e-10);
         CHECK(distance(step(centered_max_at_n{N}), factor * s.scores(score)) < 1e-12);
-        CHECK(max.matrix().norm() > 0.01);
+        CHECK(max.matrix().norm() > 0.05);
       }
 }
 

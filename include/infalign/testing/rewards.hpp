@@ -185,7 +185,7 @@ report rejects(const pipeline& f, const std::string& name, double wrong, const O
 
 // ---- State -------------------------------------------------------------------------------------------------------------
 
-/// The same batch has the same results, bit for bit, whatever was computed before.
+/// A batch that is computed again has the same results, bit for bit, whatever was computed in between.
 template <std::same_as<options> Options = options>
 report deterministic(const pipeline& f, const Options& o = {}) {
   return check_batches("deterministic", f, o, [&](const response_batch& b) -> fault {
