@@ -40,7 +40,7 @@ inline checks::fault compare_results(const std::string& change, const array<doub
   for (Eigen::Index i = 0; i < results.size(); ++i) {
     if (!differ(results[i], expected[i], tolerance)) continue;
     checks::fault found{
-        sentence(change, " changes the result of response ", i, " from ", results[i], " to ", expected[i], "."), {}};
+        sentence({change, " changes the result of response ", i, " from ", results[i], " to ", expected[i], "."}), {}};
     found.columns.add("result", results);
     found.columns.add(label, expected);
     return found;

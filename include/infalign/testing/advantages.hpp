@@ -26,21 +26,19 @@ namespace INFALIGN_NAMESPACE::checks {
 /// Cost: some 1,000 calls of the pipeline for groups of 3.
 template <std::same_as<options> Options = options>
 report unbiased_advantages(const pipeline& f, Eigen::Index group_size = 3, const Options& o = {}) {
-  return detail::check_policies(
-      detail::sentence("unbiased_advantages(", group_size, ")"), o, [&](const small_policy& p) {
-        array<double> weight = array<double>::Zero(p.size());
-        response_batch batch{.inputs = f.inputs};
-        batch.prompt.assign(static_cast<std::size_t>(group_size), 0);
-        batch.columns.assign(f.inputs.size(), array<double>::Zero(group_size));
-        for_each_group(p.probability(p.policy), group_size, [&](const auto& group, double probability) {
-          for (Eigen::Index i = 0; i < group_size; ++i)
-            batch.columns[0][i] = p.reward[group[static_cast<std::size_t>(i)]];
-          const auto advantages = f(batch);
-          for (Eigen::Index i = 0; i < group_size; ++i)
-            weight[group[static_cast<std::size_t>(i)]] += probability * advantages[i] / static_cast<double>(group_size);
-        });
-        return compare_gradients("the expected reward", p.scores(weight), p.reward_gradient(), o.tolerance);
-      });
+  return detail::check_policies(detail::sentence({"unbiased_advantages(", group_size, ")"}), o, [&](const auto& p) {
+    array<double> weight = array<double>::Zero(p.size());
+    response_batch batch{.inputs = f.inputs};
+    batch.prompt.assign(static_cast<std::size_t>(group_size), 0);
+    batch.columns.assign(f.inputs.size(), array<double>::Zero(group_size));
+    for_each_group(p.probability(p.policy), group_size, [&](const auto& group, double probability) {
+      for (Eigen::Index i = 0; i < group_size; ++i) batch.columns[0][i] = p.reward[group[static_cast<std::size_t>(i)]];
+      const auto advantages = f(batch);
+      for (Eigen::Index i = 0; i < group_size; ++i)
+        weight[group[static_cast<std::size_t>(i)]] += probability * advantages[i] / static_cast<double>(group_size);
+    });
+    return compare_gradients("the expected reward", p.scores(weight), p.reward_gradient(), o.tolerance);
+  });
 }
 
 }  // namespace INFALIGN_NAMESPACE::checks

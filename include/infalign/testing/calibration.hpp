@@ -77,9 +77,9 @@ report uniform_on_reference(const calibration_function& f, const Options& o = {}
           for (Eigen::Index k = 0; k < all.cols(); ++k)
             mean += results[p * all.cols() + k] / static_cast<double>(all.cols());
           if (!detail::differ(mean, 0.5, o.tolerance)) continue;
-          fault found{detail::sentence("Each reward of prompt ", p,
-                                       " in turn, among the others as reference, has the mean result ", mean,
-                                       " instead of 0.5."),
+          fault found{detail::sentence({"Each reward of prompt ", p,
+                                        " in turn, among the others as reference, has the mean result ", mean,
+                                        " instead of 0.5."}),
                       {}};
           found.columns.add("result", results);
           return found;
@@ -103,8 +103,8 @@ report is_mid_rank(const calibration_function& f, const Options& o = {}) {
           }
           const double wanted = (below + tied / 2) / static_cast<double>(reference.cols());
           if (!detail::differ(results[p], wanted, o.tolerance)) continue;
-          return {detail::sentence("The last reward of prompt ", p, ", ", rewards[p], ", has the result ", results[p],
-                                   " among the others as reference, and the mid-rank ", wanted, "."),
+          return {detail::sentence({"The last reward of prompt ", p, ", ", rewards[p], ", has the result ", results[p],
+                                    " among the others as reference, and the mid-rank ", wanted, "."}),
                   {}};
         }
         return {};
@@ -140,8 +140,8 @@ report covers_distribution(const calibration_function& f, const Options& o = {})
       below += probability[a];
       if (!r.passed || !detail::differ(mean[a], wanted, o.tolerance)) continue;
       r.passed = false;
-      r.finding = detail::sentence("The mean result of the reward ", atoms[a], " over all tables of ", K, " draws is ",
-                                   mean[a], ", and its place in the distribution is ", wanted, ".");
+      r.finding = detail::sentence({"The mean result of the reward ", atoms[a], " over all tables of ", K, " draws is ",
+                                    mean[a], ", and its place in the distribution is ", wanted, "."});
       r.counterexample.add("reward", atoms);
       r.counterexample.add("probability", probability);
       r.counterexample.add("mean result", mean);
@@ -178,11 +178,11 @@ report calibration_invariant_to_monotone_map(const calibration_function& f, cons
 template <reference_rewards Reference, array_expression Rewards>
 report fresh_table(const Reference& reference, const Rewards& rewards, double level = 0.001) {
   const auto result = drift(reference, rewards);
-  return {.check = detail::sentence("fresh_table(", level, ")"),
+  return {.check = detail::sentence({"fresh_table(", level, ")"}),
           .passed = result.p_value >= level,
           .cases = 1,
-          .finding = detail::sentence("The mean calibrated reward of the new responses is ", result.mean,
-                                      " instead of 0.5; the p-value is ", result.p_value, ".")};
+          .finding = detail::sentence({"The mean calibrated reward of the new responses is ", result.mean,
+                                       " instead of 0.5; the p-value is ", result.p_value, "."})};
 }
 
 }  // namespace INFALIGN_NAMESPACE::checks

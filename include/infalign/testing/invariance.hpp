@@ -26,38 +26,36 @@ template <class Options>
 checks::report check_invariant(const char* check, const checks::pipeline& f, const std::string& name, bool each_prompt,
                                const Options& o,
                                const std::vector<std::pair<std::string, std::function<double(double)>>>& changes) {
-  return checks::check_batches(title(check, f, name, each_prompt ? ", prompt" : ", batch"), f, o,
-                               [&](const checks::response_batch& b) -> checks::fault {
-                                 const auto column = b.position(name);
-                                 const auto before = f(b);
-                                 const auto groups = b.members();
-                                 for (const auto& named_change : changes) {
-                                   const auto& text = named_change.first;
-                                   const auto& change = named_change.second;
-                                   const auto try_on = [&](const std::vector<Eigen::Index>* group,
-                                                           const std::string& of) {
-                                     auto changed = b;
-                                     auto& x = changed.columns[column];
-                                     for (Eigen::Index i = 0; i < b.size(); ++i)
-                                       if (!group || std::find(group->begin(), group->end(), i) != group->end())
-                                         x[i] = change(x[i]);
-                                     auto found = compare_results(sentence(text, " \"", name, "\" in ", of), before,
-                                                                  "result then", f(changed), o.tolerance);
-                                     if (!found.sentence.empty()) found.columns.add(name + " then", x);
-                                     return found;
-                                   };
-                                   if (!each_prompt) {
-                                     auto found = try_on(nullptr, "the batch");
-                                     if (!found.sentence.empty()) return found;
-                                   } else {
-                                     for (const auto& [prompt, group] : groups) {
-                                       auto found = try_on(&group, sentence("prompt ", prompt));
-                                       if (!found.sentence.empty()) return found;
-                                     }
-                                   }
-                                 }
-                                 return {};
-                               });
+  return checks::check_batches(
+      title(check, f, name, each_prompt ? ", prompt" : ", batch"), f, o, [&](const auto& b) -> checks::fault {
+        const auto column = b.position(name);
+        const auto before = f(b);
+        const auto groups = b.members();
+        for (const auto& named_change : changes) {
+          const auto& text = named_change.first;
+          const auto& change = named_change.second;
+          const auto try_on = [&](const std::vector<Eigen::Index>* group, const std::string& of) {
+            auto changed = b;
+            auto& x = changed.columns[column];
+            for (Eigen::Index i = 0; i < b.size(); ++i)
+              if (!group || std::find(group->begin(), group->end(), i) != group->end()) x[i] = change(x[i]);
+            auto found = compare_results(sentence({text, " \"", name, "\" in ", of}), before, "result then", f(changed),
+                                         o.tolerance);
+            if (!found.sentence.empty()) found.columns.add(name + " then", x);
+            return found;
+          };
+          if (!each_prompt) {
+            auto found = try_on(nullptr, "the batch");
+            if (!found.sentence.empty()) return found;
+          } else {
+            for (const auto& [prompt, group] : groups) {
+              auto found = try_on(&group, sentence({"prompt ", prompt}));
+              if (!found.sentence.empty()) return found;
+            }
+          }
+        }
+        return {};
+      });
 }
 
 }  // namespace INFALIGN_NAMESPACE::detail
@@ -98,12 +96,12 @@ report invariant_to_monotone_map(const pipeline& f, const std::string& name, sco
 /// If an input is doubled, so are the results. With `no_baseline` or a difference from a mean they are.
 template <std::same_as<options> Options = options>
 report scales_with(const pipeline& f, const std::string& name, const Options& o = {}) {
-  return check_batches(detail::title("scales_with", f, name), f, o, [&](const response_batch& b) -> fault {
+  return check_batches(detail::title("scales_with", f, name), f, o, [&](const auto& b) -> fault {
     auto changed = b;
     changed[name] *= 2;
     const array<double> doubled = 2 * f(b);
     auto found =
-        detail::compare_results(detail::sentence("Doubling \"", name, "\" in the batch, instead of the results,"),
+        detail::compare_results(detail::sentence({"Doubling \"", name, "\" in the batch, instead of the results,"}),
                                 doubled, "result then", f(changed), o.tolerance);
     if (!found.sentence.empty()) found.columns.names[0] = "result x 2";
     return found;
@@ -113,7 +111,7 @@ report scales_with(const pipeline& f, const std::string& name, const Options& o 
 /// The order of the responses and of the prompts in a batch changes no result: each stays with its response.
 template <std::same_as<options> Options = options>
 report invariant_to_order(const pipeline& f, const Options& o = {}) {
-  return check_batches("invariant_to_order", f, o, [&](const response_batch& b) -> fault {
+  return check_batches("invariant_to_order", f, o, [&](const auto& b) -> fault {
     const auto before = f(b);
     const auto try_order = [&](const std::string& text, const std::vector<Eigen::Index>& order) {
       const auto moved = f(b.only(order));
@@ -139,7 +137,7 @@ report invariant_to_order(const pipeline& f, const Options& o = {}) {
 /// how a batch is cut. Not so with statistics of the batch, such as `batch_mean`.
 template <std::same_as<options> Options = options>
 report independent_prompts(const pipeline& f, const Options& o = {}) {
-  return check_batches("independent_prompts", f, o, [&](const response_batch& b) -> fault {
+  return check_batches("independent_prompts", f, o, [&](const auto& b) -> fault {
     const auto together = f(b);
     array<double> alone(b.size());
     for (const auto& [prompt, group] : b.members()) {
@@ -154,7 +152,7 @@ report independent_prompts(const pipeline& f, const Options& o = {}) {
 /// `smallest_group` is 1.
 template <std::same_as<options> Options = options>
 report independent_responses(const pipeline& f, const Options& o = {}) {
-  return check_batches("independent_responses", f, o, [&](const response_batch& b) -> fault {
+  return check_batches("independent_responses", f, o, [&](const auto& b) -> fault {
     const auto together = f(b);
     array<double> alone(b.size());
     for (Eigen::Index i = 0; i < b.size(); ++i) alone[i] = f(b.only({i}))[0];
@@ -168,7 +166,7 @@ report independent_responses(const pipeline& f, const Options& o = {}) {
 /// divided by anything.
 template <std::same_as<options> Options = options>
 report baseline_excludes_itself(const pipeline& f, const std::string& name, const Options& o = {}) {
-  return check_batches(detail::title("baseline_excludes_itself", f, name), f, o, [&](const response_batch& b) -> fault {
+  return check_batches(detail::title("baseline_excludes_itself", f, name), f, o, [&](const auto& b) -> fault {
     const auto before = f(b);
     const auto groups = b.members();
     for (Eigen::Index i = 0; i < b.size(); ++i) {
@@ -178,8 +176,8 @@ report baseline_excludes_itself(const pipeline& f, const std::string& name, cons
       const auto after = f(changed);
       const double baseline = b[name][i] - before[i], then = changed[name][i] - after[i];
       if (!detail::differ(baseline, then, o.tolerance)) continue;
-      fault found{detail::sentence("Adding 1 to the ", name, " of response ", i, " changes its baseline, ", name,
-                                   " - result, from ", baseline, " to ", then, "."),
+      fault found{detail::sentence({"Adding 1 to the ", name, " of response ", i, " changes its baseline, ", name,
+                                    " - result, from ", baseline, " to ", then, "."}),
                   {}};
       found.columns.add("result", before);
       found.columns.add("result then", after);

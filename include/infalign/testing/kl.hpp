@@ -81,19 +81,19 @@ namespace INFALIGN_NAMESPACE::checks {
 template <std::same_as<options> Options = options>
 report estimates_kl(const kl_estimate& f, divergence wanted = divergence::reverse, const Options& o = {}) {
   return detail::check_policies(
-      detail::sentence("estimates_kl(", wanted == divergence::reverse ? "reverse" : "forward", ")"), o,
-      [&](const small_policy& p) -> std::string {
+      detail::sentence({"estimates_kl(", wanted == divergence::reverse ? "reverse" : "forward", ")"}), o,
+      [&](const auto& p) -> std::string {
         const double mean = (p.probability(p.policy) * detail::kl_estimates(f, p, p.policy)).sum();
         const double reverse = p.kl(), forward = p.forward_kl();
         const auto near = [&](double x) { return std::abs(mean - x) <= o.tolerance; };
         if (near(wanted == divergence::reverse ? reverse : forward)) return {};
-        std::string what = detail::sentence("The mean estimate is ", mean);
+        std::string what = detail::sentence({"The mean estimate is ", mean});
         for (const auto& [value, name] : {std::pair{reverse, divergence::reverse}, {forward, divergence::forward}}) {
           if (near(value)) what += ", which is " + detail::name_of_divergence(name);
           if (near(-value)) what += ", which is -" + detail::name_of_divergence(name);
         }
-        return detail::sentence(what, ". KL(policy || reference) is ", reverse, ", KL(reference || policy) is ",
-                                forward, ".");
+        return detail::sentence(
+            {what, ". KL(policy || reference) is ", reverse, ", KL(reference || policy) is ", forward, "."});
       });
 }
 
@@ -105,8 +105,8 @@ report estimates_kl(const kl_estimate& f, divergence wanted = divergence::revers
 template <std::same_as<options> Options = options>
 report has_kl_gradient(const kl_estimate& f, divergence wanted = divergence::reverse, const Options& o = {}) {
   return detail::check_policies(
-      detail::sentence("has_kl_gradient(", wanted == divergence::reverse ? "reverse" : "forward", ")"), o,
-      [&](const small_policy& p) -> std::string {
+      detail::sentence({"has_kl_gradient(", wanted == divergence::reverse ? "reverse" : "forward", ")"}), o,
+      [&](const auto& p) -> std::string {
         const auto got = detail::gradient_as_loss(f, p);
         const matrix<double> reverse = p.kl_gradient(), forward = p.forward_kl_gradient();
         const auto& right = wanted == divergence::reverse ? reverse : forward;

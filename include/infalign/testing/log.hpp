@@ -5,7 +5,6 @@
 #include <infalign/testing/report.hpp>
 
 #include <algorithm>
-#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,27 +17,32 @@ namespace INFALIGN_NAMESPACE::detail {
 
 /// The check of every two responses to one prompt. `wrong(x, y, shaped x, shaped y)` for x ≤ y: true if they are a
 /// counterexample. The finding names the first prompts that have one.
-template <class Wrong>
-checks::report check_log(const char* name, const char* problem, const std::vector<int>& prompt,
-                         const array<double>& raw, const array<double>& shaped, const Wrong& wrong) {
+inline checks::report check_log(const char* name, const char* problem, const std::vector<int>& prompt,
+                                const array<double>& raw, const array<double>& shaped,
+                                bool (*wrong)(double, double, double, double)) {
   check_size(name, "raw rewards, one for each prompt index", std::ssize(prompt), raw.size());
   check_size(name, "shaped rewards, one for each prompt index", std::ssize(prompt), shaped.size());
-  std::map<int, std::vector<Eigen::Index>> groups;
-  for (Eigen::Index i = 0; i < raw.size(); ++i) groups[prompt[static_cast<std::size_t>(i)]].push_back(i);
+  // The scored responses of each prompt in a row, by their raw and then by their shaped rewards.
+  std::vector<Eigen::Index> order;
+  for (Eigen::Index i = 0; i < raw.size(); ++i)
+    if (!is_nan(raw[i]) && !is_nan(shaped[i])) order.push_back(i);
+  const auto prompt_of = [&](Eigen::Index i) { return prompt[static_cast<std::size_t>(i)]; };
+  std::sort(order.begin(), order.end(), [&](Eigen::Index i, Eigen::Index j) {
+    if (prompt_of(i) != prompt_of(j)) return prompt_of(i) < prompt_of(j);
+    return raw[i] < raw[j] || (raw[i] == raw[j] && shaped[i] < shaped[j]);
+  });
 
-  checks::report r{.check = name, .cases = static_cast<int>(groups.size())};
+  checks::report r{.check = name};
   std::vector<int> bad;
-  for (auto& prompt_and_group : groups) {
-    const int p = prompt_and_group.first;
-    auto& group = prompt_and_group.second;
-    std::sort(group.begin(), group.end(), [&](Eigen::Index i, Eigen::Index j) {
-      return raw[i] < raw[j] || (raw[i] == raw[j] && shaped[i] < shaped[j]);
-    });
+  for (std::size_t begin = 0, end; begin < order.size(); begin = end) {
+    const int p = prompt_of(order[begin]);
+    for (end = begin; end < order.size() && prompt_of(order[end]) == p;) ++end;
+    r.cases += 1;
     Eigen::Index i = 0, j = 0;
     const auto found = [&] {
-      for (std::size_t a = 0; a < group.size(); ++a)
-        for (std::size_t b = a + 1; b < group.size(); ++b) {
-          i = group[a], j = group[b];
+      for (std::size_t a = begin; a < end; ++a)
+        for (std::size_t b = a + 1; b < end; ++b) {
+          i = order[a], j = order[b];
           if (wrong(raw[i], raw[j], shaped[i], shaped[j])) return true;
         }
       return false;
@@ -61,8 +65,8 @@ checks::report check_log(const char* name, const char* problem, const std::vecto
   if (r.passed) return r;
   r.prompts = 1;
   r.responses = 2;
-  r.finding = sentence(problem, " for ", bad.size(), " of ", groups.size(), " prompts: ");
-  for (std::size_t k = 0; k < bad.size() && k < 5; ++k) r.finding += sentence(k ? ", " : "", bad[k]);
+  r.finding = sentence({problem, " for ", bad.size(), " of ", r.cases, " prompts: "});
+  for (std::size_t k = 0; k < bad.size() && k < 5; ++k) r.finding += sentence({k ? ", " : "", bad[k]});
   r.finding += bad.size() > 5 ? ", ..." : ".";
   return r;
 }
@@ -115,8 +119,8 @@ inline report log_keeps_unscored(const std::vector<int>& prompt, const array<dou
   r.passed = wrong == 0;
   if (r.passed) return r;
   r.prompts = r.responses = 1;
-  r.finding = detail::sentence("A number for NaN, or NaN or an infinity for a number, in ", wrong, " of ", raw.size(),
-                               " responses.");
+  r.finding = detail::sentence(
+      {"A number for NaN, or NaN or an infinity for a number, in ", wrong, " of ", raw.size(), " responses."});
   return r;
 }
 

@@ -29,8 +29,10 @@ struct bandit_task {
 /// A random task. Rewards are multiples of 1/8; some are tied.
 inline bandit_task random_bandit(Eigen::Index prompts, Eigen::Index responses, std::uint64_t seed) {
   random_source random(seed);
-  return {matrix<double>::NullaryExpr(prompts, responses,
-                                      [&] { return 0.125 * static_cast<double>(random.integer(-8, 8)); })};
+  bandit_task task{matrix<double>(prompts, responses)};
+  for (Eigen::Index k = 0; k < task.rewards.size(); ++k)
+    task.rewards.data()[k] = 0.125 * static_cast<double>(random.integer(-8, 8));
+  return task;
 }
 
 /// Training on rewards that are calibrated and transformed by Φ, with the KL weight β, leads to the policy that maximises
@@ -44,8 +46,8 @@ inline bandit_task random_bandit(Eigen::Index prompts, Eigen::Index responses, s
 /// `tolerance` from the optimum's, or its mean KL is more than ten times that from the optimum's.
 ///
 /// Errors: if the policy is not P × Y, or its rows are not probabilities.
-template <reward_transform Phi, procedure T>
-report reaches_optimum(const bandit_task& task, const Phi& transform_of_rewards, double beta, const T& used_with,
+template <reward_transform Phi, procedure T, std::derived_from<bandit_task> Task>
+report reaches_optimum(const Task& task, const Phi& transform_of_rewards, double beta, const T& used_with,
                        const std::function<matrix<double>(const bandit_task&)>& train, double tolerance = 0.01) {
   const auto P = task.rewards.rows(), Y = task.rewards.cols();
   const matrix<double> scores = transform(calibrate(task.rewards, task.rewards), transform_of_rewards);
@@ -59,15 +61,15 @@ report reaches_optimum(const bandit_task& task, const Phi& transform_of_rewards,
     const array<double> row = policy.row(p);
     got += exact_win_rate(task.rewards.row(p), row, uniform, used_with) / static_cast<double>(P);
     wanted += exact_win_rate(task.rewards.row(p), optimum.probability, uniform, used_with) / static_cast<double>(P);
-    got_kl +=
-        (row > 0).select(row * (row.max(1e-300) * static_cast<double>(Y)).log(), 0.0).sum() / static_cast<double>(P);
+    for (Eigen::Index y = 0; y < Y; ++y)
+      if (row[y] > 0) got_kl += row[y] * std::log(row[y] * static_cast<double>(Y)) / static_cast<double>(P);
     wanted_kl += optimum.kl / static_cast<double>(P);
   }
   return {.check = "reaches_optimum",
           .passed = std::abs(got - wanted) <= tolerance && std::abs(got_kl - wanted_kl) <= 10 * tolerance,
           .cases = 1,
-          .finding = detail::sentence("The win rate is ", got, " of ", wanted, ", and the KL ", got_kl, " of ",
-                                      wanted_kl, ".")};
+          .finding = detail::sentence(
+              {"The win rate is ", got, " of ", wanted, ", and the KL ", got_kl, " of ", wanted_kl, "."})};
 }
 
 }  // namespace INFALIGN_NAMESPACE::checks

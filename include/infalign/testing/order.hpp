@@ -21,7 +21,7 @@ namespace INFALIGN_NAMESPACE::detail {
 
 /// "reward of response 2 (1)": for findings.
 inline std::string described(const checks::response_batch& b, std::size_t column, Eigen::Index i) {
-  return sentence(b.inputs[column].name, " of response ", i, " (", b.columns[column][i], ")");
+  return sentence({b.inputs[column].name, " of response ", i, " (", b.columns[column][i], ")"});
 }
 
 /// Values to which an input of one response is raised: one step, to each larger value of the batch and just above it, and to
@@ -46,7 +46,7 @@ inline std::vector<double> raised_values(const checks::response_batch& b, std::s
 template <class Options>
 checks::report check_monotone(const char* check, const checks::pipeline& f, const std::string& name, double sign,
                               bool strictly, const Options& o) {
-  return checks::check_batches(title(check, f, name), f, o, [&](const checks::response_batch& b) -> checks::fault {
+  return checks::check_batches(title(check, f, name), f, o, [&](const auto& b) -> checks::fault {
     const auto column = b.position(name);
     const auto before = f(b);
     for (Eigen::Index i = 0; i < b.size(); ++i)
@@ -58,10 +58,11 @@ checks::report check_monotone(const char* check, const checks::pipeline& f, cons
                      small = o.tolerance * std::max({1.0, std::abs(before[i]), std::abs(after[i])});
         const bool equal = !differ(after[i], before[i], 0);
         if (equal ? !strictly : strictly ? change > 0 : change >= -small) continue;
-        checks::fault found{sentence("Raising the ", described(b, column, i), " to ", y,
-                                     equal ? " does not change its result, " : " changes its result from ", before[i]),
-                            {}};
-        found.sentence += equal ? "." : sentence(" to ", after[i], ".");
+        checks::fault found{
+            sentence({"Raising the ", described(b, column, i), " to ", y,
+                      equal ? " does not change its result, " : " changes its result from ", before[i]}),
+            {}};
+        found.sentence += equal ? "." : sentence({" to ", after[i], "."});
         found.columns.add("result", before);
         found.columns.add("raised", changed.columns[column]);
         found.columns.add("result then", after);
@@ -76,7 +77,7 @@ checks::report check_monotone(const char* check, const checks::pipeline& f, cons
 template <class Wrong>
 checks::report check_pairs(const char* check, const checks::pipeline& f, const std::string& name,
                            const checks::options& o, const Wrong& wrong) {
-  return checks::check_batches(title(check, f, name), f, o, [&](const checks::response_batch& b) -> checks::fault {
+  return checks::check_batches(title(check, f, name), f, o, [&](const auto& b) -> checks::fault {
     const auto column = b.position(name);
     for (const auto& [prompt, group] : b.members()) {
       auto alike = b;  // the responses to this prompt differ in this input alone
@@ -91,8 +92,8 @@ checks::report check_pairs(const char* check, const checks::pipeline& f, const s
           const char* problem = wrong(x, y, results[i], results[j]);
           if (!problem) continue;
           checks::fault found{
-              sentence("Responses ", i, " and ", j, " to prompt ", prompt, " have \"", name, "\" ", x, " and ", y,
-                       ", and the results ", results[i], " and ", results[j], ": ", problem, "."),
+              sentence({"Responses ", i, " and ", j, " to prompt ", prompt, " have \"", name, "\" ", x, " and ", y,
+                        ", and the results ", results[i], " and ", results[j], ": ", problem, "."}),
               {}};
           for (std::size_t c = 0; c < b.columns.size(); ++c)
             if (c != column) found.columns.add(b.inputs[c].name + " then", alike.columns[c]);
@@ -136,7 +137,7 @@ report keeps_order(const pipeline& f, const std::string& name, const Options& o 
 /// length penalty, say, never makes a wrong answer better than a right one.
 template <std::same_as<options> Options = options>
 report dominates(const pipeline& f, const std::string& name, const Options& o = {}) {
-  return check_batches(detail::title("dominates", f, name), f, o, [&](const response_batch& b) -> fault {
+  return check_batches(detail::title("dominates", f, name), f, o, [&](const auto& b) -> fault {
     const auto& x = b[name];
     const auto results = f(b);
     for (const auto& [prompt, group] : b.members())
@@ -145,8 +146,8 @@ report dominates(const pipeline& f, const std::string& name, const Options& o = 
           const double small = o.tolerance * std::max({1.0, std::abs(results[i]), std::abs(results[j])});
           if (!(x[i] < x[j]) || results[i] <= results[j] + small) continue;
           fault found{
-              detail::sentence("Response ", i, " to prompt ", prompt, " has \"", name, "\" ", x[i], ", response ", j,
-                               " has ", x[j], ", and the results are ", results[i], " and ", results[j], "."),
+              detail::sentence({"Response ", i, " to prompt ", prompt, " has \"", name, "\" ", x[i], ", response ", j,
+                                " has ", x[j], ", and the results are ", results[i], " and ", results[j], "."}),
               {}};
           found.columns.add("result", results);
           return found;

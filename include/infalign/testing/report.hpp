@@ -8,9 +8,9 @@
 #include <concepts>
 #include <cstdint>
 #include <cstdio>
+#include <initializer_list>
 #include <ostream>
 #include <string>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -84,16 +84,22 @@ inline std::string short_number(double x) {
   return is_nan(x) ? "NaN" : buffer;
 }
 
-/// Joins strings and numbers, with six digits, to a finding.
-template <class... Parts>
-std::string sentence(const Parts&... parts) {
-  const auto shown = [](const auto& part) {
-    if constexpr (std::floating_point<std::remove_cvref_t<decltype(part)>>)
-      return short_number(part);
-    else
-      return concat(part);
-  };
-  return (shown(parts) + ...);
+/// A text or a number. Not a template of many parts, because each list of types would cost compile time.
+struct sentence_part {
+  std::string text;
+
+  sentence_part(const char* t) : text(t) {}
+  sentence_part(std::string t) : text(std::move(t)) {}
+  sentence_part(double x) : text(short_number(x)) {}
+  template <std::integral I>
+  sentence_part(I n) : text(std::to_string(n)) {}
+};
+
+/// Joins texts and numbers, with six digits, to a finding.
+inline std::string sentence(std::initializer_list<sentence_part> parts) {
+  std::string result;
+  for (const auto& part : parts) result += part.text;
+  return result;
 }
 
 }  // namespace INFALIGN_NAMESPACE::detail

@@ -25,11 +25,11 @@ namespace INFALIGN_NAMESPACE::detail {
 template <class Right>
 checks::report check_results(std::string name, const checks::pipeline& f, const checks::options& o,
                              const Right& right) {
-  return checks::check_batches(std::move(name), f, o, [&](const checks::response_batch& b) -> checks::fault {
+  return checks::check_batches(std::move(name), f, o, [&](const auto& b) -> checks::fault {
     const auto results = f(b);
     for (Eigen::Index i = 0; i < b.size(); ++i) {
       if (right(results[i])) continue;
-      checks::fault found{sentence("The result of response ", i, " is ", results[i], "."), {}};
+      checks::fault found{sentence({"The result of response ", i, " is ", results[i], "."}), {}};
       found.columns.add("result", results);
       return found;
     }
@@ -48,7 +48,7 @@ template <std::same_as<options> Options = options>
 report in_range(const pipeline& f, double low, double high, const Options& o = {}) {
   const double below = low - o.tolerance * std::max(1.0, std::abs(low)),
                above = high + o.tolerance * std::max(1.0, std::abs(high));
-  return detail::check_results(detail::sentence("in_range(", low, ", ", high, ")"), f, o,
+  return detail::check_results(detail::sentence({"in_range(", low, ", ", high, ")"}), f, o,
                                [=](double x) { return !detail::is_nan(x) && x >= below && x <= above; });
 }
 
@@ -61,14 +61,14 @@ report finite(const pipeline& f, const Options& o = {}) {
 /// The results have the mean 0 in each prompt, as advantages have that are compared with the mean of their group.
 template <std::same_as<options> Options = options>
 report zero_mean(const pipeline& f, const Options& o = {}) {
-  return check_batches("zero_mean", f, o, [&](const response_batch& b) -> fault {
+  return check_batches("zero_mean", f, o, [&](const auto& b) -> fault {
     const auto results = f(b);
     for (const auto& [prompt, group] : b.members()) {
       double sum = 0, size = 1;
       for (const auto i : group) sum += results[i], size += std::abs(results[i]);
       if (detail::is_finite(sum) && std::abs(sum) <= o.tolerance * size) continue;
-      fault found{detail::sentence("The results of prompt ", prompt, " have the mean ",
-                                   sum / static_cast<double>(group.size()), "."),
+      fault found{detail::sentence({"The results of prompt ", prompt, " have the mean ",
+                                    sum / static_cast<double>(group.size()), "."}),
                   {}};
       found.columns.add("result", results);
       return found;
@@ -81,7 +81,7 @@ report zero_mean(const pipeline& f, const Options& o = {}) {
 /// one is such a prompt.
 template <std::same_as<options> Options = options>
 report zero_for_equal_responses(const pipeline& f, const Options& o = {}) {
-  return check_batches("zero_for_equal_responses", f, o, [&](const response_batch& b) -> fault {
+  return check_batches("zero_for_equal_responses", f, o, [&](const auto& b) -> fault {
     for (const auto& [prompt, group] : b.members()) {
       auto equal = b;
       for (auto& column : equal.columns)
@@ -89,8 +89,8 @@ report zero_for_equal_responses(const pipeline& f, const Options& o = {}) {
       const auto results = f(equal);
       for (const auto i : group) {
         if (!detail::differ(results[i], 0, o.tolerance)) continue;
-        fault found{detail::sentence("All responses to prompt ", prompt, " are made equal to response ", group[0],
-                                     ", and the result of response ", i, " is ", results[i], "."),
+        fault found{detail::sentence({"All responses to prompt ", prompt, " are made equal to response ", group[0],
+                                      ", and the result of response ", i, " is ", results[i], "."}),
                     {}};
         found.columns.add("result", results);
         return found;
@@ -106,15 +106,15 @@ report zero_for_equal_responses(const pipeline& f, const Options& o = {}) {
 template <std::same_as<options> Options = options>
 report keeps_unscored(const pipeline& f, const std::string& name, double expected = detail::nan<double>,
                       const Options& o = {}) {
-  return check_batches(detail::title("keeps_unscored", f, name, detail::sentence(", ", expected)), f, o,
-                       [&](const response_batch& b) -> fault {
+  return check_batches(detail::title("keeps_unscored", f, name, detail::sentence({", ", expected})), f, o,
+                       [&](const auto& b) -> fault {
                          for (Eigen::Index i = 0; i < b.size(); ++i) {
                            auto unscored = b;
                            unscored[name][i] = detail::nan<double>;
                            const auto results = f(unscored);
                            if (!detail::differ(results[i], expected, o.tolerance)) continue;
-                           fault found{detail::sentence("If the ", name, " of response ", i, " is NaN, its result is ",
-                                                        results[i], " instead of ", expected, "."),
+                           fault found{detail::sentence({"If the ", name, " of response ", i, " is NaN, its result is ",
+                                                         results[i], " instead of ", expected, "."}),
                                        {}};
                            found.columns.add(name + " then", unscored[name]);
                            found.columns.add("result then", results);
@@ -128,7 +128,7 @@ report keeps_unscored(const pipeline& f, const std::string& name, double expecte
 /// and makes nothing else NaN. Tried in groups that stay large enough without it.
 template <std::same_as<options> Options = options>
 report ignores_unscored(const pipeline& f, const std::string& name, const Options& o = {}) {
-  return check_batches(detail::title("ignores_unscored", f, name), f, o, [&](const response_batch& all) -> fault {
+  return check_batches(detail::title("ignores_unscored", f, name), f, o, [&](const auto& all) -> fault {
     for (const auto& [prompt, group] : all.members()) {
       const auto b = all.only(group);  // alone, so that a matrix stays one
       for (Eigen::Index i = 0; i < b.size() && b.size() > f.smallest_group; ++i) {
@@ -138,9 +138,9 @@ report ignores_unscored(const pipeline& f, const std::string& name, const Option
         for (Eigen::Index j = 0; j < b.size(); ++j) {
           if (j == i || !detail::differ(results[j], others[j < i ? j : j - 1], o.tolerance)) continue;
           const auto place = group[static_cast<std::size_t>(i)];
-          fault found{detail::sentence("If the ", name, " of response ", place, " is NaN, the result of response ",
-                                       group[static_cast<std::size_t>(j)], " is ", results[j], "; if it is left out, ",
-                                       others[j < i ? j : j - 1], "."),
+          fault found{detail::sentence({"If the ", name, " of response ", place, " is NaN, the result of response ",
+                                        group[static_cast<std::size_t>(j)], " is ", results[j], "; if it is left out, ",
+                                        others[j < i ? j : j - 1], "."}),
                       {}};
           found.columns.add(name + " then", all[name]);
           found.columns.columns.back()[place] = detail::nan<double>;
@@ -156,8 +156,8 @@ report ignores_unscored(const pipeline& f, const std::string& name, const Option
 template <std::same_as<options> Options = options>
 report rejects(const pipeline& f, const std::string& name, double wrong, const Options& o = {}) {
 #if defined(__cpp_exceptions) || defined(_CPPUNWIND)
-  return check_batches(detail::title("rejects", f, name, detail::sentence(", ", wrong)), f, o,
-                       [&](const response_batch& b) -> fault {
+  return check_batches(detail::title("rejects", f, name, detail::sentence({", ", wrong})), f, o,
+                       [&](const auto& b) -> fault {
                          for (Eigen::Index i = 0; i < b.size(); ++i) {
                            auto changed = b;
                            changed[name][i] = wrong;
@@ -167,8 +167,8 @@ report rejects(const pipeline& f, const std::string& name, double wrong, const O
                            } catch (const std::exception&) {
                              continue;
                            }
-                           fault found{detail::sentence("The ", name, " ", wrong, " of response ", i,
-                                                        " is accepted, with the result ", results[i], "."),
+                           fault found{detail::sentence({"The ", name, " ", wrong, " of response ", i,
+                                                         " is accepted, with the result ", results[i], "."}),
                                        {}};
                            found.columns.add("result", results);
                            return found;
@@ -176,7 +176,7 @@ report rejects(const pipeline& f, const std::string& name, double wrong, const O
                          return {};
                        });
 #else
-  return {.check = detail::title("rejects", f, name, detail::sentence(", ", wrong)),
+  return {.check = detail::title("rejects", f, name, detail::sentence({", ", wrong})),
           .passed = false,
           .seed = o.seed,
           .finding = "Not checked: this program has no exceptions."};
@@ -188,7 +188,7 @@ report rejects(const pipeline& f, const std::string& name, double wrong, const O
 /// A batch that is computed again has the same results, bit for bit, whatever was computed in between.
 template <std::same_as<options> Options = options>
 report deterministic(const pipeline& f, const Options& o = {}) {
-  return check_batches("deterministic", f, o, [&](const response_batch& b) -> fault {
+  return check_batches("deterministic", f, o, [&](const auto& b) -> fault {
     const auto first = f(b);
     auto found = detail::compare_results("Calling the function again", first, "result then", f(b), 0);
     if (!found.sentence.empty()) return found;

@@ -96,8 +96,8 @@ inline checks::fault compare_tokens(const std::string& change, const matrix<doub
   for (Eigen::Index i = 0; i < got.rows(); ++i)
     for (Eigen::Index t = 0; t < got.cols(); ++t) {
       if (!differ(got(i, t), expected(i, t), tolerance)) continue;
-      checks::fault found{sentence(change, " changes the gradient of response ", i, ", token ", t, " from ", got(i, t),
-                                   " to ", expected(i, t), "."),
+      checks::fault found{sentence({change, " changes the gradient of response ", i, ", token ", t, " from ", got(i, t),
+                                    " to ", expected(i, t), "."}),
                           {}};
       found.columns.add("gradient", in_one_column(got));
       found.columns.add(label, in_one_column(expected));
@@ -113,7 +113,7 @@ namespace INFALIGN_NAMESPACE::checks {
 /// The gradient is exactly 0 at masked tokens.
 template <std::same_as<options> Options = options>
 report no_gradient_at_masked_tokens(const training_step& f, const Options& o = {}) {
-  return detail::check_steps("no_gradient_at_masked_tokens", f, o, [&](const token_case& c) {
+  return detail::check_steps("no_gradient_at_masked_tokens", f, o, [&](const auto& c) {
     const auto got = f(c);
     const auto masked = detail::of_tokens(
         got.rows(), got.cols(), [&](Eigen::Index i, Eigen::Index t) { return c.mask(i, t) == 0 ? 0 : got(i, t); });
@@ -124,7 +124,7 @@ report no_gradient_at_masked_tokens(const training_step& f, const Options& o = {
 /// The log-probabilities of masked tokens change no gradient.
 template <std::same_as<options> Options = options>
 report ignores_masked_tokens(const training_step& f, const Options& o = {}) {
-  return detail::check_steps("ignores_masked_tokens", f, o, [&](const token_case& c) {
+  return detail::check_steps("ignores_masked_tokens", f, o, [&](const auto& c) {
     auto changed = c;
     const auto replace = [&](matrix<double>& m, double x) {
       for (Eigen::Index k = 0; k < m.size(); ++k)
@@ -141,7 +141,7 @@ report ignores_masked_tokens(const training_step& f, const Options& o = {}) {
 /// Masked tokens behind all others (padding of the batch to more columns) change no gradient.
 template <std::same_as<options> Options = options>
 report ignores_padding(const training_step& f, const Options& o = {}) {
-  return detail::check_steps("ignores_padding", f, o, [&](const token_case& c) {
+  return detail::check_steps("ignores_padding", f, o, [&](const auto& c) {
     const auto T = c.tokens();
     const auto padded = [T](const matrix<double>& m, double x) {
       return detail::of_tokens(m.rows(), T + 2, [&](Eigen::Index i, Eigen::Index t) { return t < T ? m(i, t) : x; });
@@ -157,7 +157,7 @@ report ignores_padding(const training_step& f, const Options& o = {}) {
 /// If π_old equals π, the gradient is that of a step without π_old: a ratio of 1 has no effect.
 template <std::same_as<options> Options = options>
 report ratio_of_one_is_on_policy(const training_step& f, const Options& o = {}) {
-  return detail::check_steps("ratio_of_one_is_on_policy", f, o, [&](const token_case& c) {
+  return detail::check_steps("ratio_of_one_is_on_policy", f, o, [&](const auto& c) {
     auto without = c, with = c;
     without.off_policy = false;
     with.off_policy = true;
@@ -170,7 +170,7 @@ report ratio_of_one_is_on_policy(const training_step& f, const Options& o = {}) 
 /// The order of the responses changes no gradient: each stays with its response.
 template <std::same_as<options> Options = options>
 report step_invariant_to_order(const training_step& f, const Options& o = {}) {
-  return detail::check_steps("step_invariant_to_order", f, o, [&](const token_case& c) {
+  return detail::check_steps("step_invariant_to_order", f, o, [&](const auto& c) {
     std::vector<Eigen::Index> reversed;
     for (Eigen::Index i = c.size() - 1; i >= 0; --i) reversed.push_back(i);
     const auto moved = f(c.only(reversed));
@@ -189,7 +189,7 @@ template <std::same_as<options> Options = options>
 report parts_sum_to_whole(const std::function<matrix<double>(const std::vector<token_case>&)>& accumulate,
                           Eigen::Index smallest_group = 1, const Options& o = {}) {
   const training_step whole{[&](const token_case& c) { return accumulate({c}); }, smallest_group};
-  return detail::check_steps("parts_sum_to_whole", whole, o, [&](const token_case& c) -> fault {
+  return detail::check_steps("parts_sum_to_whole", whole, o, [&](const auto& c) -> fault {
     std::vector<token_case> parts;
     for (Eigen::Index i = 0; i < c.size();) {
       std::vector<Eigen::Index> group;
@@ -210,7 +210,7 @@ template <std::same_as<options> Options = options>
 report gradient_is_derivative(const training_step& f,
                               const std::function<double(const token_case&, const matrix<double>&)>& loss,
                               const Options& o = {}) {
-  return detail::check_steps("gradient_is_derivative", f, o, [&](const token_case& c) {
+  return detail::check_steps("gradient_is_derivative", f, o, [&](const auto& c) {
     matrix<double> slope(c.size(), c.tokens());
     for (Eigen::Index k = 0; k < slope.size(); ++k) {
       const auto difference = [&](double h) {

@@ -24,10 +24,9 @@ enum class drawn_from {
 /// E[−d loss/d logits] of a step over all batches of `prompts` × `group_size` responses of a small policy, without sampling.
 ///
 /// Cost: (number of responses)^(prompts·group_size) calls of the step.
-inline matrix<double> expected_ascent(const small_policy& p,
-                                      const std::function<matrix<double>(const token_case&)>& gradient,
-                                      Eigen::Index prompts, Eigen::Index group_size,
-                                      drawn_from source = drawn_from::policy) {
+template <std::derived_from<small_policy> Policy>
+matrix<double> expected_ascent(const Policy& p, const std::function<matrix<double>(const token_case&)>& gradient,
+                               Eigen::Index prompts, Eigen::Index group_size, drawn_from source = drawn_from::policy) {
   const Eigen::Index B = prompts * group_size, T = p.longest;
   token_case c{.rewards = array<double>(B), .off_policy = source != drawn_from::policy};
   for (Eigen::Index i = 0; i < B; ++i) c.prompt.push_back(static_cast<int>(i / group_size));
@@ -68,9 +67,9 @@ template <std::same_as<options> Options = options>
 report unbiased_step(const training_step& f, Eigen::Index group_size, double beta = 0,
                      divergence d = divergence::reverse, const Options& o = {}) {
   return detail::check_policies(
-      detail::sentence("unbiased_step(", group_size, ", ", beta,
-                       d == divergence::reverse ? ", reverse)" : ", forward)"),
-      o, [&](const small_policy& p) -> std::string {
+      detail::sentence(
+          {"unbiased_step(", group_size, ", ", beta, d == divergence::reverse ? ", reverse)" : ", forward)"}),
+      o, [&](const auto& p) -> std::string {
         const matrix<double> objective =
             p.reward_gradient() - beta * (d == divergence::reverse ? p.kl_gradient() : p.forward_kl_gradient());
         return compare_gradients("the objective", expected_ascent(p, f.gradient, 1, group_size), objective,
