@@ -6,6 +6,7 @@
 /// Everything that needs Eigen alone. The headers of adapters/ are included by their own names.
 
 #include <infalign/core.hpp>
+#include <infalign/instruction_set.hpp>
 #include <infalign/plan.hpp>
 #include <infalign/procedure.hpp>
 #include <infalign/workspace.hpp>

@@ -44,6 +44,8 @@ class groups {
         memory[++count_] = k;
         largest_ = std::max(largest_, k - memory[count_ - 1]);
       }
+    starts_ = memory.data();
+    members_ = order;
   }
 
   /// The number of groups.
@@ -78,7 +80,7 @@ class groups {
     scratch<S> in(space_, largest_), out(space_, largest_);
     for (Eigen::Index g = 0; g < count(); ++g) {
       const auto scored = gather(g, values, in);
-      const bool whole = !sorted_ && scored == columns_;  // then its results are contiguous
+      const bool whole = !starts_ && scored == columns_;  // then its results are contiguous
       if (scored > 0)
         f(Eigen::Map<const array<S>>(in.data(), scored),
           Eigen::Map<array<S>>(whole ? results + start(g) : out.data(), scored), member(start(g)));
@@ -101,19 +103,16 @@ class groups {
   template <class F>
   void for_each_member(Eigen::Index g, F f) const {
     const Eigen::Index first = start(g), end = start(g + 1);
-    if (sorted_)
-      for (Eigen::Index k = first; k < end; ++k) f((*sorted_)[size_ + 1 + k]);
-    else
-      for (Eigen::Index i = first; i < end; ++i) f(i);
+    for (Eigen::Index k = first; k < end; ++k) f(member(k));
   }
 
-  // For a flat batch: the start of each group and the end of the last, then from B + 1 on the responses, group by
-  // group.
-  Eigen::Index start(Eigen::Index g) const { return sorted_ ? (*sorted_)[g] : g * columns_; }
-  Eigen::Index member(Eigen::Index k) const { return sorted_ ? (*sorted_)[size_ + 1 + k] : k; }
+  Eigen::Index start(Eigen::Index g) const { return starts_ ? starts_[g] : g * columns_; }
+  Eigen::Index member(Eigen::Index k) const { return members_ ? members_[k] : k; }
 
   workspace* space_;
-  std::optional<scratch<Eigen::Index>> sorted_;
+  std::optional<scratch<Eigen::Index>> sorted_;  // of a flat batch
+  const Eigen::Index* starts_ = nullptr;         // in it: of each group, and the end of the last
+  const Eigen::Index* members_ = nullptr;        // in it: the responses, group by group
   Eigen::Index count_ = 0, size_ = 0, largest_ = 0, columns_ = 0;
 };
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <infalign/detail/batch.hpp>
+#include <infalign/detail/dispatch.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -43,39 +44,30 @@ struct lane_counts {
 };
 
 #if defined(__GNUC__) && !defined(INFALIGN_PLAIN_LOOPS)  // a test defines it, to test what other compilers compile
-// The compilers' vector types. They need no flags and no intrinsics; their width follows the flags.
-#if defined(__AVX2__)
-inline constexpr std::size_t register_bytes = 32;
-#else
-inline constexpr std::size_t register_bytes = 16;
-#endif
-template <real_scalar S>
+// The compilers' vector types. They need no flags and no intrinsics. Registers are passed by reference, because a function
+// that takes or returns one has another calling convention with AVX than without.
+template <real_scalar S, std::size_t Bytes>
 struct vector_of {
-  static constexpr int size = static_cast<int>(register_bytes / sizeof(S));
-  typedef S numbers __attribute__((vector_size(register_bytes)));
-  typedef counter_of<S> counters __attribute__((vector_size(register_bytes)));
+  static constexpr int size = static_cast<int>(Bytes / sizeof(S));
+  typedef S numbers __attribute__((vector_size(Bytes)));
+  typedef counter_of<S> counters __attribute__((vector_size(Bytes)));
 
-  [[gnu::always_inline]] static numbers load(const S* from) {
-    numbers result;
-    std::memcpy(&result, from, sizeof result);
-    return result;
-  }
+  [[gnu::always_inline]] static void load(numbers& to, const S* from) { std::memcpy(&to, from, sizeof to); }
 };
 
 /// A register of rewards, and registers of their counts.
-template <real_scalar S>
+template <real_scalar S, std::size_t Bytes>
 struct counting_register {
-  using numbers = typename vector_of<S>::numbers;
-  using counters = typename vector_of<S>::counters;
-  numbers rewards;
-  counters below{}, at_most{};
+  using vector = vector_of<S, Bytes>;
+  typename vector::numbers rewards;
+  typename vector::counters below{}, at_most{};
 
-  explicit counting_register(const S* r) : rewards(vector_of<S>::load(r)) {}
-  void operator()(numbers x) {
+  [[gnu::always_inline]] explicit counting_register(const S* r) { vector::load(rewards, r); }
+  [[gnu::always_inline]] void operator()(const typename vector::numbers& x) {
     below -= x < rewards;  // a true lane is −1
     at_most -= x <= rewards;
   }
-  void store(lane_counts<S>& result, int first) const {
+  [[gnu::always_inline]] void store(lane_counts<S>& result, int first) const {
     std::memcpy(result.below + first, &below, sizeof below);
     std::memcpy(result.at_most + first, &at_most, sizeof at_most);
   }
@@ -83,9 +75,9 @@ struct counting_register {
 
 /// Calls f with a register that has one number of the row in all lanes, for each number. Four calls an iteration, so
 /// that the loop costs little at any code alignment.
-template <real_scalar S, class F>
+template <std::size_t Bytes, real_scalar S, class F>
 [[gnu::always_inline]] inline void for_each_number(const S* row, Eigen::Index K, const F& f) {
-  constexpr typename vector_of<S>::numbers zero{};
+  constexpr typename vector_of<S, Bytes>::numbers zero{};
   Eigen::Index k = 0;
   for (; k + 4 <= K; k += 4) {
     f(row[k] - zero);
@@ -96,35 +88,34 @@ template <real_scalar S, class F>
   for (; k < K; ++k) f(row[k] - zero);
 }
 
-/// The counts of `lanes` rewards in a row without NaN. Not inlined: g++ 12 would store the counters in memory.
-template <real_scalar S>
-[[gnu::noinline]] lane_counts<S> count_lanes(const S* row, Eigen::Index K, const S* rewards) {
-  lane_counts<S> result;
-  constexpr int size = vector_of<S>::size;
-  using numbers = typename vector_of<S>::numbers;
-  counting_register<S> a(rewards);
-  if constexpr (size == lanes<S>) {
-    for_each_number(row, K, [&](numbers x) { a(x); });
+template <std::size_t Bytes, real_scalar S>
+[[gnu::always_inline]] inline void count_lanes_in(const S* row, Eigen::Index K, const S* rewards,
+                                                  lane_counts<S>& result) {
+  using vector = vector_of<S, Bytes>;
+  counting_register<S, Bytes> a(rewards);
+  if constexpr (vector::size == lanes<S>) {
+    for_each_number<Bytes>(
+        row, K, [&](const typename vector::numbers& x) __attribute__((always_inline)) { a(x); });
   } else {  // two variables, because compilers store an array of registers in memory
-    counting_register<S> b(rewards + size);
-    for_each_number(row, K, [&](numbers x) {
-      a(x);
-      b(x);
-    });
-    b.store(result, size);
+    counting_register<S, Bytes> b(rewards + vector::size);
+    for_each_number<Bytes>(
+        row, K, [&](const typename vector::numbers& x) __attribute__((always_inline)) {
+          a(x);
+          b(x);
+        });
+    b.store(result, vector::size);
   }
   a.store(result, 0);
-  return result;
 }
 
-/// The counts of one reward in a row without NaN. The numbers of the row are in the lanes.
-template <real_scalar S>
-counts count_one(const S* row, Eigen::Index K, S reward) {
-  using vector = vector_of<S>;
+template <std::size_t Bytes, real_scalar S>
+[[gnu::always_inline]] inline counts count_one_in(const S* row, Eigen::Index K, S reward) {
+  using vector = vector_of<S, Bytes>;
   typename vector::counters below{}, at_most{};
   Eigen::Index k = 0, sum_below = 0, sum_at_most = 0;
   for (; k + vector::size <= K; k += vector::size) {
-    const auto x = vector::load(row + k);
+    typename vector::numbers x;
+    vector::load(x, row + k);
     below -= x < reward;
     at_most -= x <= reward;
   }
@@ -137,6 +128,44 @@ counts count_one(const S* row, Eigen::Index K, S reward) {
     sum_at_most += row[k] <= reward;
   }
   return {sum_below, sum_at_most - sum_below};
+}
+
+template <std::size_t Bytes, real_scalar S>
+[[gnu::always_inline]] inline S vector_sum_in(const S* row, Eigen::Index& k, Eigen::Index K) {
+  using vector = vector_of<S, Bytes>;
+  constexpr int size = vector::size;
+  typename vector::numbers a{}, b{}, c{}, d{}, x;  // four independent sums, to hide the latency of addition
+  for (; k + 4 * size <= K; k += 4 * size) {
+    vector::load(x, row + k);
+    a += x;
+    vector::load(x, row + k + size);
+    b += x;
+    vector::load(x, row + k + 2 * size);
+    c += x;
+    vector::load(x, row + k + 3 * size);
+    d += x;
+  }
+  a = (a + b) + (c + d);
+  S sum = 0;
+  for (int j = 0; j < size; ++j) sum += a[j];
+  return sum;
+}
+
+/// The shortest row that is worth a question for the instruction set.
+inline constexpr Eigen::Index long_row = 32;
+
+/// The counts of `lanes` rewards in a row without NaN.
+template <real_scalar S>
+lane_counts<S> count_lanes(const S* row, Eigen::Index K, const S* rewards) {
+  lane_counts<S> result;
+  at_full_width([&](auto bytes) { count_lanes_in<bytes>(row, K, rewards, result); }, K >= long_row);
+  return result;
+}
+
+/// The counts of one reward in a row without NaN. The numbers of the row are in the lanes.
+template <real_scalar S>
+counts count_one(const S* row, Eigen::Index K, S reward) {
+  return at_full_width([&](auto bytes) { return count_one_in<bytes>(row, K, reward); }, K >= long_row);
 }
 #else
 template <real_scalar S>
@@ -175,21 +204,11 @@ counts counts_among_scored(const S* row, Eigen::Index K, S reward) {
 
 /// True if the sum is finite, which proves that the row has no NaN. This is the cheapest such test.
 template <real_scalar S>
-[[gnu::noinline]] bool has_finite_sum(const S* row, Eigen::Index K) {
+bool has_finite_sum(const S* row, Eigen::Index K) {
   Eigen::Index k = 0;
   S sum = 0;
 #if defined(__GNUC__) && !defined(INFALIGN_PLAIN_LOOPS)
-  using vector = vector_of<S>;
-  constexpr int size = vector::size;
-  typename vector::numbers a{}, b{}, c{}, d{};  // four independent sums, to hide the latency of addition
-  for (; k + 4 * size <= K; k += 4 * size) {
-    a += vector::load(row + k);
-    b += vector::load(row + k + size);
-    c += vector::load(row + k + 2 * size);
-    d += vector::load(row + k + 3 * size);
-  }
-  a = (a + b) + (c + d);
-  for (int j = 0; j < size; ++j) sum += a[j];
+  sum = at_full_width([&](auto bytes) { return vector_sum_in<bytes>(row, k, K); }, K >= long_row);
 #endif
   for (; k < K; ++k) sum += row[k];
   return is_finite(sum);

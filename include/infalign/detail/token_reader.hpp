@@ -2,6 +2,8 @@
 // Copyright (c) 2026 the infalign authors
 #pragma once
 
+#include <infalign/detail/blocks.hpp>
+#include <infalign/detail/dispatch.hpp>
 #include <infalign/detail/overlap.hpp>
 #include <infalign/step/token_batch.hpp>
 
@@ -53,7 +55,7 @@ struct response_sums {
   }
   template <real_scalar S>
   void add_log_probability(const token_block<S>& block) {
-    log_probability += static_cast<double>(Eigen::Map<const Eigen::Array<S, 64, 1>>(block.log_probability).sum());
+    log_probability += static_cast<double>(sum_of<64>(block.log_probability));
   }
 };
 
@@ -69,16 +71,6 @@ struct whole_response : units<double, 1> {
   }
   whole_response(const whole_response&) = delete;
 };
-
-/// result = values at unmasked units, 0 at masked ones. By bits, so that a NaN at a masked unit becomes 0 too. The third
-/// highest bit of 1 is set, that of 0 is not.
-template <int N, real_scalar S>
-void keep_unmasked(const S* __restrict values, const S* __restrict mask, S* __restrict result) {
-  using bits = bits_of<S>;
-  for (int j = 0; j < N; ++j)
-    result[j] = std::bit_cast<S>(std::bit_cast<bits>(values[j]) &
-                                 (bits{0} - (std::bit_cast<bits>(mask[j]) >> (sizeof(S) * 8 - 3) & 1)));
-}
 
 /// Reads the responses of a batch.
 template <real_scalar S, class Mask>
@@ -96,19 +88,21 @@ class token_reader {
     return static_cast<double>(sum);
   }
 
-  /// Calls f(block) for each block of response i.
+  /// Calls f(block) for each block of response i, at the width of the processor.
   ///
   /// Errors: if a mask is not 0 or 1, or an unmasked log-probability is not finite.
   template <class F>
   void for_each_block(Eigen::Index i, const F& f) const {
-    const auto T = batch_.log_probabilities.cols();
-    token_block<S> block;
-    for (block.first = 0; block.first < T; block.first += 64) {
-      block.size = std::min<Eigen::Index>(T - block.first, 64);
-      read_mask(i, block);
-      read_values(i, block);
-      f(block);
-    }
+    at_full_width([&](auto) {
+      const auto T = batch_.log_probabilities.cols();
+      token_block<S> block;
+      for (block.first = 0; block.first < T; block.first += 64) {
+        block.size = std::min<Eigen::Index>(T - block.first, 64);
+        read_mask(i, block);
+        read_values(i, block);
+        f(block);
+      }
+    });
   }
 
   /// The sums over response i.
@@ -152,11 +146,16 @@ class token_reader {
     else
       for (Eigen::Index j = 0; j < b.size; ++j) b.mask[j] = static_cast<S>(mask[j]);
     const S off = (b.mask * (1 - b.mask)).abs().sum();
-    if (!is_finite(off) || off != 0 || (real_scalar<Mask> && !std::same_as<Mask, S>))
-      for (Eigen::Index j = 0; j < b.size; ++j)
-        if (!is_zero_or_one(mask[j]))
-          fail(function_, "a mask of 0 and 1", concat(static_cast<double>(mask[j]), position(i, b.first + j)));
-    b.active = static_cast<double>(b.mask.sum());
+    if (!is_finite(off) || off != 0 || (real_scalar<Mask> && !std::same_as<Mask, S>)) check_mask(i, b);
+    b.active = static_cast<double>(sum_of<64>(b.mask.data()));
+  }
+
+  /// Throws at the first mask that is not 0 or 1.
+  [[gnu::noinline]] void check_mask(Eigen::Index i, const token_block<S>& b) const {
+    const Mask* const mask = batch_.mask.row(i) + b.first;
+    for (Eigen::Index j = 0; j < b.size; ++j)
+      if (!is_zero_or_one(mask[j]))
+        fail(function_, "a mask of 0 and 1", concat(static_cast<double>(mask[j]), position(i, b.first + j)));
   }
 
   /// In the mask's own type; and a NaN by its bits, because of -ffast-math.
@@ -170,8 +169,8 @@ class token_reader {
     using view = Eigen::Map<const values>;
     bool finite = true;  // a sum or difference with a number that is not finite, or huge, is mostly so too
     const auto difference = [&](const view& x, const view& y, values& result, double& total) {
-      result = x - y;
-      const S sum = result.sum();
+      subtract<64>(x.data(), y.data(), result.data());
+      const S sum = sum_of<64>(result.data());
       finite = finite && is_small(sum);
       total = static_cast<double>(sum);
     };
@@ -184,7 +183,7 @@ class token_reader {
       difference(now, unmasked(batch_.reference_log_probabilities, i, b, b.buffers[2]), b.to_reference,
                  b.sum_to_reference);
     else if (!off_policy)
-      finite = is_small(now.sum());
+      finite = is_small(sum_of<64>(now.data()));
     if (batch_.sampler_log_probabilities.given())
       difference(old, unmasked(batch_.sampler_log_probabilities, i, b, b.buffers[3]), b.to_sampler, b.sum_to_sampler);
     if (!finite) check_finite(i, b);
@@ -194,7 +193,7 @@ class token_reader {
   static bool is_small(S x) { return is_finite(x * static_cast<S>(1e9)); }
 
   /// Throws at the first unmasked log-probability that is not finite, or huge. There may be none.
-  void check_finite(Eigen::Index i, const token_block<S>& b) const {
+  [[gnu::noinline]] void check_finite(Eigen::Index i, const token_block<S>& b) const {
     const auto check = [&](const char* what, const matrix_view<S>& view, Eigen::Index j) {
       if (!view.given()) return;
       const S x = view.row(i)[b.first + j];

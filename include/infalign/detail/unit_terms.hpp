@@ -74,13 +74,11 @@ class unit_terms {
     values losses, ratios, ends, z[4];
     inputs in{units_.log_probability, units_.to_old.data(), units_.to_reference.data()};
     if constexpr (needs_ratio<KL>) {
-      z[0] = exponent_of<values>(-units_.to_reference);
-      z[1] = clamped_exponent<values>(z[0]);
+      exponents(S{-1}, units_.to_reference, z[0], z[1]);
       in.z_kl = z[0].data(), in.clamped_kl = z[1].data();
     }
     if (weights.off_policy) {
-      z[2] = exponent_of<values>(units_.to_old);
-      z[3] = clamped_exponent<values>(z[2]);
+      exponents(S{1}, units_.to_old, z[2], z[3]);
       in.z_old = z[2].data(), in.clamped_old = z[3].data();
       each<F, true>(term_of(f, advantage), kl, in, losses.data(), slopes.data(), ratios.data(), ends.data());
     } else {
@@ -88,11 +86,10 @@ class unit_terms {
     }
     if (weights.sampled) {
       values importance;
-      z[2] = exponent_of<values>(units_.to_sampler);
-      z[3] = clamped_exponent<values>(z[2]);
+      exponents(S{1}, units_.to_sampler, z[2], z[3]);
       sampler_weights(z[2].data(), z[3].data(), weights, importance.data());
-      losses *= importance;
-      slopes *= importance;
+      multiply<N>(losses.data(), importance.data());
+      multiply<N>(slopes.data(), importance.data());
     }
     loss = sum(losses);
     ratio = units_.active;
@@ -122,12 +119,18 @@ class unit_terms {
       return F::ratio != ratio_of::nothing;
   }();
 
+  /// Exponents of e^{±log-ratio}, in two loops: see `clamped_exponent`.
+  static void exponents(S sign, const values& log_ratio, values& z, values& clamped) {
+    for (int j = 0; j < N; ++j) z[j] = exponent_of(sign * log_ratio[j]);
+    for (int j = 0; j < N; ++j) clamped[j] = clamped_exponent(z[j]);
+  }
+
   /// Over the unmasked units.
   double sum(const values& terms) const {
-    if (units_.active == N) return static_cast<double>(terms.sum());
+    if (units_.active == N) return static_cast<double>(sum_of<N>(terms.data()));
     values unmasked;
     keep_unmasked<N>(terms.data(), units_.mask.data(), unmasked.data());
-    return static_cast<double>(unmasked.sum());
+    return static_cast<double>(sum_of<N>(unmasked.data()));
   }
 
   /// The surrogate's term of unit j, from log π_θ and ρ.

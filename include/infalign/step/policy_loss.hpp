@@ -45,12 +45,18 @@ struct token_credit {
   auto of_blocks(Eigen::Index i) const {
     return [this, i, buffer = typename units<S, 64>::values()](const token_block<S>& block) mutable {
       typename units<S, 64>::values result = token_reader<S, S>::unmasked(advantages, i, block, buffer);
-      if (!is_finite(result.sum()))
-        for (Eigen::Index j = 0; j < block.size; ++j)
-          if (!is_finite(result[j]))
-            fail("policy_loss", "finite advantages", concat(result[j], position(i, block.first + j)));
+      if (!is_finite(sum_of<64>(result.data()))) check_finite(result, i, block);
       return result;
     };
+  }
+
+ private:
+  /// Throws at the first advantage that is not finite. There may be none.
+  [[gnu::noinline]] static void check_finite(const typename units<S, 64>::values& values, Eigen::Index i,
+                                             const token_block<S>& block) {
+    for (Eigen::Index j = 0; j < block.size; ++j)
+      if (!is_finite(values[j]))
+        fail("policy_loss", "finite advantages", concat(values[j], position(i, block.first + j)));
   }
 };
 
@@ -306,15 +312,17 @@ class policy_loss {
   template <real_scalar S>
   static bool write(S* gradient, const detail::token_block<S>& block,
                     const typename detail::units<S, 64>::values& slopes, S slope_of_response, S weight) {
-    if (block.active == 64) {
-      Eigen::Map<typename detail::units<S, 64>::values> whole(gradient);
-      whole = weight * (slopes + slope_of_response);
-      return detail::is_finite(whole.sum());
-    }
-    typename detail::units<S, 64>::values whole = weight * (slopes + slope_of_response), unmasked;
-    detail::keep_unmasked<64>(whole.data(), block.mask.data(), unmasked.data());
+    typename detail::units<S, 64>::values whole, unmasked;
+    S* const all = block.active == 64 ? gradient : whole.data();
+    scale(slopes.data(), slope_of_response, weight, all);
+    if (block.active == 64) return detail::is_finite(detail::sum_of<64>(all));
+    detail::keep_unmasked<64>(all, block.mask.data(), unmasked.data());
     std::copy_n(unmasked.data(), block.size, gradient);
-    return detail::is_finite(unmasked.sum());
+    return detail::is_finite(detail::sum_of<64>(unmasked.data()));
+  }
+  template <real_scalar S>
+  static void scale(const S* __restrict slopes, S slope_of_response, S weight, S* __restrict result) {
+    for (int j = 0; j < 64; ++j) result[j] = weight * (slopes[j] + slope_of_response);
   }
 
   [[no_unique_address]] KL kl_;

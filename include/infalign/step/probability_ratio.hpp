@@ -24,17 +24,15 @@ namespace detail {
 /// e^x is extrapolated linearly above this x.
 inline constexpr double largest_log_ratio = 20;
 
-/// x/log 2, clamped from below, where 2^z underflows to 0; and from above, at x = 20. Works on numbers and on Eigen
-/// arrays. Two separate functions, because GCC turns the clamps into branches inside a longer loop.
-template <class V>
-V exponent_of(const V& x) {
-  using S = typename V::Scalar;
-  return (x * static_cast<S>(per_log_2)).max(static_cast<S>(-exponent_bias<S>));
+/// x/log 2, clamped from below, where 2^z underflows to 0.
+template <real_scalar S>
+[[gnu::always_inline]] constexpr S exponent_of(S x) {
+  return std::max(x * static_cast<S>(per_log_2), static_cast<S>(-exponent_bias<S>));
 }
-template <class V>
-V clamped_exponent(const V& z) {
-  using S = typename V::Scalar;
-  return z.min(static_cast<S>(largest_log_ratio * per_log_2));
+/// z, clamped from above at x = 20. A function of its own, because GCC turns the clamps into branches inside a longer loop.
+template <real_scalar S>
+[[gnu::always_inline]] constexpr S clamped_exponent(S z) {
+  return std::min(z, static_cast<S>(largest_log_ratio * per_log_2));
 }
 
 }  // namespace detail
@@ -54,7 +52,8 @@ struct probability_ratio {
   S value_minus_line;  ///< e^x − 1 − x
 
   /// Of one log-ratio.
-  explicit probability_ratio(S x) : probability_ratio(x, Eigen::Array<S, 1, 1>(x)) {}
+  explicit probability_ratio(S x)
+      : probability_ratio(x, detail::exponent_of(x), detail::clamped_exponent(detail::exponent_of(x))) {}
 
   /// Of a log-ratio x, from z = `exponent_of` x and `clamped_exponent` of z.
   [[gnu::always_inline]] probability_ratio(S x, S z, S clamped) {
@@ -66,11 +65,6 @@ struct probability_ratio {
     const S beyond = x * static_cast<S>(detail::per_log_2) - clamped;  // 0 unless x was clamped
     value_minus_line = power.minus_line(clamped) + slope_minus_one * (log_2 * beyond);
   }
-
- private:
-  using one = Eigen::Array<S, 1, 1>;
-  probability_ratio(S x, const one& v) : probability_ratio(x, detail::exponent_of<one>(v)[0], clamped(v)) {}
-  static S clamped(const one& v) { return detail::clamped_exponent<one>(detail::exponent_of<one>(v))[0]; }
 };
 
 }  // namespace INFALIGN_NAMESPACE

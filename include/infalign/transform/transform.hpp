@@ -3,6 +3,7 @@
 #pragma once
 
 #include <infalign/detail/batch.hpp>
+#include <infalign/detail/dispatch.hpp>
 #include <infalign/detail/unit_interval.hpp>
 
 #include <algorithm>
@@ -71,16 +72,20 @@ void transform_numbers(const transform_call& how, const F& phi, const S* in, S* 
   if constexpr (requires { phi.prepare(S{}); }) {
     const auto f = phi.prepare(S{});
     constexpr int N = 256 / sizeof(S);
-    S copy[std::size_t{N}];
-    while (fits(f) && i + N <= n) {
-      const S* u = in + i;
-      if (in == out) u = std::copy_n(u, N, copy) - N;
-      if (apply_on_unit_interval<N>(f, u, out + i)) {
-        i += N;
-      } else {  // one of them is an error, NaN, or outside [0, 1]
+    // Blocks of N, until one has a number that is an error, NaN, or outside [0, 1].
+    const auto apply_blocks = [&](auto) {
+      S copy[std::size_t{N}];
+      for (; i + N <= n; i += N) {
+        const S* u = in + i;
+        if (in == out) u = std::copy_n(u, N, copy) - N;
+        if (apply_on_unit_interval<N>(f, u, out + i)) continue;
         if (in == out) std::copy_n(copy, N, out + i);
-        one_by_one(i + N);
+        return;
       }
+    };
+    while (fits(f) && i + N <= n) {
+      at_full_width(apply_blocks);
+      one_by_one(std::min(i + N, n));
     }
   }
   one_by_one(n);
