@@ -12,5 +12,6 @@
 #include <infalign/calibration/prompt_keys.hpp>
 #include <infalign/calibration/rank.hpp>
 #include <infalign/calibration/reference.hpp>
+#include <infalign/calibration/sorted.hpp>
 #include <infalign/calibration/unbiased_rank.hpp>
 #include <infalign/calibration/with_prior.hpp>

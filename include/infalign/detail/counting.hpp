@@ -3,8 +3,9 @@
 #pragma once
 
 #include <infalign/calibration/reference.hpp>
+#include <infalign/calibration/sorted.hpp>
 #include <infalign/detail/batch.hpp>
-#include <infalign/detail/row_counts.hpp>
+#include <infalign/detail/row_search.hpp>
 
 #include <algorithm>
 
@@ -40,14 +41,26 @@ void check_apart_from_reference(const char* function, const Result& result, cons
 /// How many runs, or responses of a flat batch, the prefetch is ahead of the counting. More means more loads in flight.
 inline constexpr Eigen::Index prefetch_distance = 16;
 
-/// Prefetches the first 2 KiB of a row; the hardware prefetcher follows from there. Always inlined, because compilers
-/// drop a call that does nothing else.
-template <real_scalar S>
+/// Prefetches what is read first in a row of reference rewards: the first 2 KiB, from where the hardware prefetcher follows;
+/// or the numbers of the first four steps of a search. Always inlined, because compilers drop a call that does nothing else.
+template <bool sorted, real_scalar S>
 [[gnu::always_inline]] inline void prefetch([[maybe_unused]] Eigen::Map<const array<S>> row) {
 #if defined(__GNUC__)
   constexpr Eigen::Index line = 64 / sizeof(S);
-  for (Eigen::Index k = 0; k < std::min(row.size(), 32 * line); k += line) __builtin_prefetch(row.data() + k);
+  if (sorted && row.size() > 32 * line)
+    for (Eigen::Index k = 1; k < 16; ++k) __builtin_prefetch(row.data() + k * row.size() / 16);
+  else
+    for (Eigen::Index k = 0; k < std::min(row.size(), 32 * line); k += line) __builtin_prefetch(row.data() + k);
 #endif
+}
+
+/// `count_scored` of a sorted row of reference rewards.
+template <real_scalar S>
+Eigen::Index count_sorted(const caller& call, Eigen::Map<const array<S>> row, Eigen::Index p) {
+  const auto K = row.size();
+  if (K > 0 && !is_nan(row[K - 1])) return K;
+  if (call.on_unscored == unscored::error) return count_scored_one_by_one(call, "reference", row, p);
+  return std::partition_point(row.begin(), row.end(), [](S r) { return !is_nan(r); }) - row.begin();
 }
 
 /// The order of the calls of `count_batch`. `any`: threads may share them.
@@ -74,16 +87,22 @@ void count_batch(const caller& call, const T& reference, const Prompts& prompts,
   const double work = order == calls::any ? (2 + 0.1 * row_size) * static_cast<double>(rewards.size()) : 0;  // ns
   prompts.for_each_run(
       rewards, work, prefetch_distance, [&](Eigen::Index p, Eigen::Index ahead, S* run, Eigen::Index n) {
-        prefetch<Scalar>(table.row(ahead));
+        constexpr bool sorted = is_sorted_rewards<std::remove_cvref_t<decltype(table)>>;
+        prefetch<sorted, Scalar>(table.row(ahead));
         if (all_nan(run, n)) return;
         const auto row = table.row(p);
-        const auto scored = count_scored(call, "reference", row, p);
+        const auto scored = sorted ? count_sorted(call, row, p) : count_scored(call, "reference", row, p);
         if (scored == 0) {
           if constexpr (!std::is_const_v<S>) std::fill_n(run, n, nan<Scalar>);
           return;
         }
-        count_each(row.data(), row.size(), scored, run, n,
-                   [&f, run, p, scored](Eigen::Index i, int lanes, const auto& c) { f(run + i, lanes, p, c, scored); });
+        const auto take = [&f, run, p, scored](Eigen::Index i, int lanes, const auto& c) {
+          f(run + i, lanes, p, c, scored);
+        };
+        if constexpr (sorted)
+          search_each(row.data(), scored, run, n, take);
+        else
+          count_each(row.data(), row.size(), scored, run, n, take);
       });
 }
 
