@@ -85,6 +85,13 @@ TEMPLATE_TEST_CASE("Transforms have the same bits with each instruction set", ""
     CHECK(same(exponential{t}));
     CHECK(same(normalized_exponential{t}));
   }
+  CHECK(same(power{7}));
+  CHECK(same(logarithm{}));
+  CHECK(same([](S x) { return vectorized::exp(-20 * x); }));
+  CHECK(same([](S x) { return vectorized::log1p(x); }));
+  CHECK(same([](S x) { return vectorized::tanh(3 * x); }));
+  CHECK(same([](S x) { return vectorized::sigmoid(x - 7); }));
+  CHECK(same([](S x) { return vectorized::pow(x, static_cast<S>(0.3)); }));
 }
 
 TEMPLATE_TEST_CASE("Steps have the same bits with each instruction set", "", float, double) {

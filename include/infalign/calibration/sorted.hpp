@@ -22,7 +22,7 @@ namespace INFALIGN_NAMESPACE {
 ///     calibration shape{table};                                    // the ranks of `calibration{reference}`
 ///
 /// Ranks are the same, bit for bit. A response costs log K comparisons instead of K: less for K above 100, and much less
-/// for K above 1,000. Sorting a row costs as much as counting for some 50 to 100 batches of 8 responses to its prompt. So a
+/// for K above 1,000. Sorting a row costs as much as counting for some 100 to 250 batches of 8 responses to its prompt. So a
 /// table is worth sorting if it is used more often, or if it is sorted once and written to a file.
 ///
 /// Stores an Eigen object as `calibration` does, and a table by value.

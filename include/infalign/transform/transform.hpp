@@ -19,14 +19,14 @@
 /// The aligned policy is p ∝ π_ref·exp(Φ/β). Φ with β and a·Φ + b with a·β give the same policy.
 namespace INFALIGN_NAMESPACE {
 
-/// A transform: a function from a calibrated reward to the reward that is trained on. Any lambda is one.
+/// A transform: a function from a calibrated reward to the reward that is trained on. Any lambda is one. It is called in a
+/// loop over 64 numbers, so compilers vectorise it if it has no branch and no call: see transform/functions.hpp.
 ///
 /// Optional members:
 /// - `check()` or `check(S)`: throws if its parameters are wrong (for scalar type S). The library calls it once for
 ///   each use.
-/// - `prepare(S)`: returns a function f of one S in [0, 1] with the values of the transform. f is called in a loop over
-///   64 numbers, so compilers vectorise it if it has no branch and no call. f may have a member `bool fits`: if false,
-///   the library does not use it. f may have `static constexpr bool finite = true` if its values are always finite;
+/// - `prepare(S)`: returns a function f of one S in [0, 1] with the values of the transform, which is called in the loop in
+///   its place. f may have a member `bool fits`: if false, the library does not use it. f may have `static constexpr bool finite = true` if its values are always finite;
 ///   then they are not checked.
 template <class F>
 concept reward_transform = !array_expression<F> && requires(const F& phi, double u) {
@@ -61,6 +61,15 @@ S transform_one(const transform_call& how, const F& phi, S u, Eigen::Index i) {
   return y;
 }
 
+/// The function of a transform that is called in a loop: what `prepare` returns, or the transform itself.
+template <real_scalar S, reward_transform F>
+decltype(auto) function_of_many(const F& phi) {
+  if constexpr (requires { phi.prepare(S{}); })
+    return phi.prepare(S{});
+  else
+    return (phi);
+}
+
 /// out[i] = Φ(in[i]) for n numbers, of which the first has index `first` in the batch. `out` may be `in`.
 template <real_scalar S, reward_transform F>
 void transform_numbers(const transform_call& how, const F& phi, const S* in, S* out, Eigen::Index first,
@@ -69,24 +78,22 @@ void transform_numbers(const transform_call& how, const F& phi, const S* in, S* 
   const auto one_by_one = [&](Eigen::Index end) {
     for (; i < end; ++i) out[i] = transform_one(how, phi, in[i], first + i);
   };
-  if constexpr (requires { phi.prepare(S{}); }) {
-    const auto f = phi.prepare(S{});
-    constexpr int N = 256 / sizeof(S);
-    // Blocks of N, until one has a number that is an error, NaN, or outside [0, 1].
-    const auto apply_blocks = [&](auto) {
-      S copy[std::size_t{N}];
-      for (; i + N <= n; i += N) {
-        const S* u = in + i;
-        if (in == out) u = std::copy_n(u, N, copy) - N;
-        if (apply_on_unit_interval<N>(f, u, out + i)) continue;
-        if (in == out) std::copy_n(copy, N, out + i);
-        return;
-      }
-    };
-    while (fits(f) && i + N <= n) {
-      at_full_width(apply_blocks);
-      one_by_one(std::min(i + N, n));
+  const auto& f = function_of_many<S>(phi);
+  constexpr int N = 256 / sizeof(S);
+  // Blocks of N, until one has a number that is an error, NaN, or outside [0, 1].
+  const auto apply_blocks = [&](auto) {
+    S copy[std::size_t{N}];
+    for (; i + N <= n; i += N) {
+      const S* u = in + i;
+      if (in == out) u = std::copy_n(u, N, copy) - N;
+      if (apply_on_unit_interval<N>(f, u, out + i)) continue;
+      if (in == out) std::copy_n(copy, N, out + i);
+      return;
     }
+  };
+  while (fits(f) && i + N <= n) {
+    at_full_width(apply_blocks);
+    one_by_one(std::min(i + N, n));
   }
   one_by_one(n);
 }

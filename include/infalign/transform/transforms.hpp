@@ -3,6 +3,7 @@
 #pragma once
 
 #include <infalign/detail/vector_exp.hpp>
+#include <infalign/transform/functions.hpp>
 #include <infalign/transform/transform.hpp>
 
 #include <algorithm>
@@ -31,12 +32,14 @@ struct identity {
 ///
 ///     Φ(u) = log u
 ///
+/// Accuracy: 1 ulp.
+///
 /// Φ(0) = −∞, which `transform` rejects. Calibrate with `add_one_rank`, whose ranks are above 0.
 struct logarithm {
   /// The value at u.
   template <real_scalar S>
   S operator()(S u) const {
-    return std::log(u);
+    return vectorized::log(u);
   }
 };
 
@@ -192,6 +195,7 @@ struct normalized_exponential {
 ///     Φ(u) = u^exponent
 ///
 /// Range: [0, 1].
+/// Accuracy: exponent + 1 ulp for a whole exponent up to 127, which is vectorised; else that of std::pow.
 /// Errors: unless the exponent is finite and above 0.
 struct power {
   /// Above 0.
@@ -200,11 +204,43 @@ struct power {
   /// Checks the exponent.
   void check() const { detail::check_positive("power", "an exponent", exponent); }
 
+  /// The function of many numbers.
+  template <real_scalar S>
+  auto prepare(S) const {
+    return function<S>(exponent);
+  }
+
   /// The value at u.
   template <real_scalar S>
   S operator()(S u) const {
+    if (const auto f = prepare(u); detail::covers(f, u)) return f(u);
     return std::pow(u, static_cast<S>(exponent));
   }
+
+ private:
+  /// The product of u, u², u⁴, …, u⁶⁴, of those whose binary digit the exponent has.
+  template <real_scalar S>
+  struct function {
+    detail::bits_of<S> digits[7] = {};  // all ones if the exponent has the digit
+    bool fits;
+    static constexpr bool finite = true;
+
+    explicit function(double exponent) : fits(exponent > 0 && exponent < 128 && exponent == std::floor(exponent)) {
+      for (int k = 0; k < 7 && fits; ++k)
+        digits[k] = -static_cast<detail::bits_of<S>>(static_cast<int>(exponent) >> k & 1);
+    }
+
+    [[gnu::always_inline]] S operator()(S u) const {
+      const S u2 = u * u, u4 = u2 * u2, u8 = u4 * u4, u16 = u8 * u8, u32 = u16 * u16, u64 = u32 * u32;
+      return ((factor(0, u) * factor(1, u2)) * (factor(2, u4) * factor(3, u8))) *
+             ((factor(4, u16) * factor(5, u32)) * factor(6, u64));
+    }
+    [[gnu::always_inline]] S factor(int k, S power) const {
+      using bits = detail::bits_of<S>;
+      constexpr bits one = std::bit_cast<bits>(S{1});
+      return std::bit_cast<S>(one ^ ((std::bit_cast<bits>(power) ^ one) & digits[k]));
+    }
+  };
 };
 
 /// A transform given by its values at knots: a computed optimum, or anything measured. Plain data that can be saved and
@@ -249,14 +285,25 @@ struct tabulated {
   template <real_scalar S>
   S operator()(S x) const {
     eigen_assert(u.size() >= 2 && value.size() == u.size());
-    const double* const first = u.data();
-    // The cell with u[i − 1] ≤ x < u[i]; the last cell includes its right end.
-    const auto i = std::upper_bound(first + 1, first + u.size() - 1, static_cast<double>(x)) - first;
+    const auto i = cell(static_cast<double>(x));
     const double width = u[i] - u[i - 1], rise = value[i] - value[i - 1];
     const double w = (static_cast<double>(x) - u[i - 1]) / width;
     double y = std::lerp(value[i - 1], value[i], w);  // exact at both ends, and between them elsewhere
     if (slope.size() > 0) y += w * (1 - w) * ((1 - w) * (slope[i - 1] * width - rise) - w * (slope[i] * width - rise));
     return static_cast<S>(y);
+  }
+
+ private:
+  /// The cell with u[i − 1] ≤ x < u[i]; the last cell includes its right end. A search without branches, because branches on
+  /// random numbers are mostly predicted wrongly.
+  Eigen::Index cell(double x) const {
+    const double* first = u.data() + 1;
+    for (Eigen::Index n = u.size() - 2; n > 0;) {
+      const Eigen::Index half = (n + 1) / 2;
+      first += half & -static_cast<Eigen::Index>(first[half - 1] <= x);
+      n -= half;
+    }
+    return first - u.data();
   }
 };
 
