@@ -5,6 +5,7 @@
 #include <benchmark/benchmark.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <string>
@@ -36,6 +37,25 @@ void calibrate_rows(State& state) {
     benchmark::DoNotOptimize(result.data());
   }
   items(state, P * M);
+}
+
+/// As above, with rows that are sorted. `sort`: the time to sort them.
+template <real_scalar S>
+void calibrate_sorted_rows(State& state) {
+  const Index P = 1'000, K = state.range(0), M = 8;
+  const auto reference = sort_rewards(uniform<S>(P, K));
+  const matrix<S> rewards = uniform<S>(P, M);
+  matrix<S> result(P, M);
+  for (auto _ : state) {
+    calibrate_into(result, reference, rewards);
+    benchmark::DoNotOptimize(result.data());
+  }
+  items(state, P * M);
+}
+void sort_table(State& state) {
+  const matrix<float> reference = uniform<float>(1'000, 4'096);
+  for (auto _ : state) benchmark::DoNotOptimize(sort_rewards(reference).row(0).data());
+  items(state, reference.size());
 }
 
 /// Rewards of prompts that differ in level, and a prior of a given model.
@@ -135,8 +155,16 @@ void normalized_exponential_into(State& state) {
   transform_buffer<S>(state, normalized_exponential{.t = 10});
 }
 template <real_scalar S>
-void logarithm_into(State& state) {
+void lambda_into(State& state) {
+  transform_buffer<S>(state, [](S u) { return vectorized::log(u + S{1}); });
+}
+template <real_scalar S>
+void lambda_with_a_call_into(State& state) {
   transform_buffer<S>(state, [](S u) { return std::log(u + S{1}); });
+}
+template <real_scalar S>
+void power_into(State& state) {
+  transform_buffer<S>(state, power{.exponent = 7});
 }
 template <real_scalar S>
 void tabulated_into(State& state) {
@@ -228,6 +256,9 @@ BENCHMARK(calibrate_rows<float>)->Args({100'000, 128, 8})->Unit(benchmark::kMill
 BENCHMARK(calibrate_rows<double>)->Args({100'000, 128, 8})->Unit(benchmark::kMillisecond);
 BENCHMARK(calibrate_rows<float>)->Apply(all_sizes);
 BENCHMARK(calibrate_rows<double>)->Apply(all_sizes);
+BENCHMARK(calibrate_sorted_rows<float>)->RangeMultiplier(4)->Range(256, 4'096);
+BENCHMARK(calibrate_sorted_rows<double>)->RangeMultiplier(4)->Range(256, 4'096);
+BENCHMARK(sort_table)->Unit(benchmark::kMillisecond);
 BENCHMARK(calibrate_rows<float>)->ArgsProduct({{100, 1'000, 10'000, 100'000}, {32}, {8}});
 BENCHMARK(calibrate_rows<float>)->ArgsProduct({{1'000}, {128}, {1, 10, 100, 1'000}});
 BENCHMARK(calibrate_rows<float>)->ArgsProduct({{10}, {1'024, 4'096}, {100, 1'000}});
@@ -242,7 +273,10 @@ BENCHMARK(leave_one_out_ranks<double>);
 BENCHMARK(exponential_into<float>)->Unit(benchmark::kMillisecond);
 BENCHMARK(exponential_into<double>)->Unit(benchmark::kMillisecond);
 BENCHMARK(normalized_exponential_into<float>)->Unit(benchmark::kMillisecond);
-BENCHMARK(logarithm_into<float>)->Unit(benchmark::kMillisecond);
+BENCHMARK(lambda_into<float>)->Unit(benchmark::kMillisecond);
+BENCHMARK(lambda_into<double>)->Unit(benchmark::kMillisecond);
+BENCHMARK(lambda_with_a_call_into<float>)->Unit(benchmark::kMillisecond);
+BENCHMARK(power_into<float>)->Unit(benchmark::kMillisecond);
 BENCHMARK(tabulated_into<float>)->Unit(benchmark::kMillisecond);
 BENCHMARK(copy<float>)->Unit(benchmark::kMillisecond);
 BENCHMARK(copy<double>)->Unit(benchmark::kMillisecond);
@@ -257,4 +291,9 @@ BENCHMARK(win_rate_best_of_4)->Unit(benchmark::kMillisecond);
 
 }  // namespace
 
-BENCHMARK_MAIN();
+// With INFALIGN_BASELINE set, loops have the instruction set that the program is compiled for.
+int main(int argc, char** argv) {
+  if (std::getenv("INFALIGN_BASELINE")) infalign::limit_instruction_set(infalign::instruction_set::baseline);
+  benchmark::Initialize(&argc, argv);
+  benchmark::RunSpecifiedBenchmarks();
+}

@@ -74,6 +74,7 @@ for name, kind in (("float", torch.float32), ("double", torch.float64)):
     if name == "float":
         measure("numpy.expm1(10 u)", lambda: numpy.divide(numpy.expm1(numpy.multiply(v, ten, out=out), out=out), 22025, out=out), v.size)
         measure("numpy.log(1 + u)", lambda: numpy.log(numpy.add(v, 1, out=out), out=out), v.size)
+        measure("numpy.power(u, 7)", lambda: numpy.power(v, v.dtype.type(7), out=out), v.size)
         knots = numpy.linspace(0, 1, 500)
         measure("numpy.interp, 500 knots", lambda: numpy.interp(v, knots, knots), v.size, 2)
 

@@ -10,8 +10,9 @@ builds = {}
 for argument in sys.argv[2:]:
     name, path = argument.split("=")
     builds[name] = {b["name"]: 1e9 / b["items_per_second"] for b in json.load(open(path))["benchmarks"]}
-flags = {"O2": "-O2", "O3": "-O3", "native": "-O3 -march=native"}
-columns = " | ".join(f"`{flags[b]}`" for b in builds)
+flags = {"baseline": "-O2", "O2": "-O2", "O3": "-O3", "native": "-O3 -march=native", "openmp": "-O2 -fopenmp"}
+notes = {"baseline": ", SSE2 alone", "openmp": ", 2 threads"}
+columns = " | ".join(f"`{flags[b]}`{notes.get(b, '')}" for b in builds)
 
 
 def ratio(x):
@@ -34,6 +35,9 @@ for kind in ("float", "double"):
     for k in (4, 16, 64, 256, 1024, 4096):
         best = min((f"{p}, {kind}, K = {k}" for p in ("torch.searchsorted", "numpy counts")), key=peers.get)
         line(f"calibrate {kind}, 1,000 × {k:,}", f"calibrate_rows<{kind}>/1000/{k}/8", best)
+    for k in (256, 1024, 4096):
+        line(f"sorted rows, calibrate {kind}, 1,000 × {k:,}", f"calibrate_sorted_rows<{kind}>/{k}", f"torch.searchsorted, {kind}, K = {k}")
+line("sort a table, 1,000 × 4,096, a reward", "sort_table", "numpy.sort, an element")
 line("cold rows, 1,000,000 × 128", "calibrate_cold_rows", "numpy counts, cold rows")
 for kind in ("float", "double"):
     line(f"leave-one-out {kind}, 10,000 × 8", f"leave_one_out_ranks<{kind}>", f"numpy, leave-one-out, {kind}")
@@ -41,7 +45,9 @@ for kind in ("float", "double"):
     line(f"exponential {kind}, 10 million", f"exponential_into<{kind}>", f"numpy.exp(10 u), into a buffer, {kind}")
     line("as above, another peer", f"exponential_into<{kind}>", f"torch.exp(10 u), {kind}")
 line("normalized_exponential float", "normalized_exponential_into<float>", "numpy.expm1(10 u)")
-line("a lambda, log(1 + u), float", "logarithm_into<float>", "numpy.log(1 + u)")
+line("a lambda, log(1 + u), float", "lambda_into<float>", "numpy.log(1 + u)")
+line("as above, with std::log", "lambda_with_a_call_into<float>", "numpy.log(1 + u)")
+line("power 7, float", "power_into<float>", "numpy.power(u, 7)")
 line("tabulated (the optimum), float", "tabulated_into<float>", "numpy.interp, 500 knots")
 for kind in ("float", "double"):
     line(f"step {kind}, clip + k3, 512 × 2,048", f"step_clip_k3<{kind}>/512/2048", f"torch eager, clip + k3, {kind}")

@@ -281,12 +281,15 @@ TEST_CASE("A gradient or a loss that overflows is an error with its place") {
         "policy_loss: expected a finite gradient, got -inf at row 1, column 0");
   // The clipped loss is finite where its slope is not, and the sum of finite losses may be infinite.
   const token_batch<float> moved{.log_probabilities = now, .old_log_probabilities = far};
+  const token_batch<float> unmoved{.log_probabilities = now, .old_log_probabilities = now};
   CHECK(error_of([&] {
           policy_loss{no_kl{}, ppo_clip{}}(moved, array<float>(-advantages));
         }).starts_with("policy_loss: expected a finite gradient, got inf at row 1, column 0"));
   CHECK(error_of([&] {
-          policy_loss{no_kl{}, reinforce{}, token_mean{}}(on_policy, advantages);
-        }) == "policy_loss: expected a finite loss, got inf for response 1");
+          policy_loss{no_kl{}, ppo_clip{}, token_mean{}}(unmoved, advantages);
+        }) == "policy_loss: expected a finite loss, got -inf for response 1");
+  // A loss that needs the response's log-probability only is a sum in double.
+  CHECK(policy_loss{no_kl{}, reinforce{}, token_mean{}}(on_policy, advantages).loss == near(1.5e38, 1e32));
   // Finite numbers whose sum overflows are a gradient like any other.
   const array<float> large{{0, 1.5e36f}};
   const auto out = policy_loss{no_kl{}, reinforce{}, sequence_mean_of_token_sums{.length = 0.01}}(on_policy, large);

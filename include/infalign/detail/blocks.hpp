@@ -34,6 +34,12 @@ template <int N, real_scalar S>
   for (int j = 0; j < N; ++j) result[j] = x[j] - y[j];
 }
 
+/// result = x, in another type.
+template <int N, class From, real_scalar S>
+[[gnu::always_inline]] inline void convert(const From* __restrict x, S* __restrict result) {
+  for (int j = 0; j < N; ++j) result[j] = static_cast<S>(x[j]);
+}
+
 /// x = x·y.
 template <int N, real_scalar S>
 [[gnu::always_inline]] inline void multiply(S* __restrict x, const S* __restrict y) {

@@ -60,7 +60,8 @@ Eigen::Index count_sorted(const caller& call, Eigen::Map<const array<S>> row, Ei
   const auto K = row.size();
   if (K > 0 && !is_nan(row[K - 1])) return K;
   if (call.on_unscored == unscored::error) return count_scored_one_by_one(call, "reference", row, p);
-  return std::partition_point(row.begin(), row.end(), [](S r) { return !is_nan(r); }) - row.begin();
+  return static_cast<Eigen::Index>(std::partition_point(row.begin(), row.end(), [](S r) { return !is_nan(r); }) -
+                                   row.begin());
 }
 
 /// The order of the calls of `count_batch`. `any`: threads may share them.

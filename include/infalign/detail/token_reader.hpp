@@ -8,6 +8,7 @@
 #include <infalign/step/token_batch.hpp>
 
 #include <algorithm>
+#include <cmath>
 
 #include <infalign/detail/begin.hpp>
 
@@ -93,16 +94,13 @@ class token_reader {
   /// Errors: if a mask is not 0 or 1, or an unmasked log-probability is not finite.
   template <class F>
   void for_each_block(Eigen::Index i, const F& f) const {
-    at_full_width([&](auto) {
-      const auto T = batch_.log_probabilities.cols();
-      token_block<S> block;
-      for (block.first = 0; block.first < T; block.first += 64) {
-        block.size = std::min<Eigen::Index>(T - block.first, 64);
-        read_mask(i, block);
-        read_values(i, block);
-        f(block);
-      }
-    });
+    const auto T = batch_.log_probabilities.cols();
+    token_block<S> block;
+    for (block.first = 0; block.first < T; block.first += 64) {
+      block.size = std::min<Eigen::Index>(T - block.first, 64);
+      read(i, block);
+      f(block);
+    }
   }
 
   /// The sums over response i.
@@ -115,38 +113,55 @@ class token_reader {
     return result;
   }
 
+  /// result[t] = value at unmasked tokens of response i, 0 at masked ones. The mask was read before, and has no error.
+  void fill_unmasked(Eigen::Index i, S value, S* result) const {
+    const auto T = batch_.log_probabilities.cols();
+    std::fill_n(result, T, value);
+    if (!batch_.mask.given()) return;
+    const Mask* const mask = batch_.mask.row(i);
+    for (Eigen::Index t = 0; t < T; ++t) result[t] = mask[t] == Mask(0) ? S{0} : value;
+  }
+
   /// A row of any view of the batch's shape as a block: in place if no token is masked, else copied to `buffer` with 0
   /// at masked tokens.
-  static Eigen::Map<const typename units<S, 64>::values> unmasked(const matrix_view<S>& view, Eigen::Index i,
-                                                                  const token_block<S>& b,
-                                                                  typename units<S, 64>::values& buffer) {
+  static const S* unmasked(const matrix_view<S>& view, Eigen::Index i, const token_block<S>& b,
+                           typename units<S, 64>::values& buffer) {
     const S* const row = view.row(i) + b.first;
-    if (b.active == 64) return Eigen::Map<const values>(row);
+    if (b.active == 64) return row;
     if (b.size == 64)
       keep_unmasked<64>(row, b.mask.data(), buffer.data());
     else
       for (Eigen::Index j = 0; j < 64; ++j) buffer[j] = j < b.size && b.mask[j] != 0 ? row[j] : S{0};
-    return Eigen::Map<const values>(buffer.data());
+    return buffer.data();
   }
 
  private:
   using values = typename units<S, 64>::values;
 
+  /// Not part of `for_each_block`, so that it is compiled once for all functions f.
+  void read(Eigen::Index i, token_block<S>& b) const {
+    at_full_width([&](auto) {
+      read_mask(i, b);
+      read_values(i, b);
+    });
+  }
+
   void read_mask(Eigen::Index i, token_block<S>& b) const {
-    const bool whole = b.size == 64;
     if (!batch_.mask.given()) {
-      b.mask.tail(64 - b.size).setZero();
+      for (Eigen::Index j = b.size; j < 64; ++j) b.mask[j] = 0;
       b.active = static_cast<double>(b.size);
       return;
     }
-    if (!whole) b.mask.setZero();
     const Mask* const mask = batch_.mask.row(i) + b.first;
-    if (whole)
-      b.mask = Eigen::Map<const Eigen::Array<Mask, 64, 1>>(mask).template cast<S>();
-    else
-      for (Eigen::Index j = 0; j < b.size; ++j) b.mask[j] = static_cast<S>(mask[j]);
-    const S off = (b.mask * (1 - b.mask)).abs().sum();
-    if (!is_finite(off) || off != 0 || (real_scalar<Mask> && !std::same_as<Mask, S>)) check_mask(i, b);
+    if (b.size < 64) {
+      for (Eigen::Index j = 0; j < 64; ++j) b.mask[j] = j < b.size ? static_cast<S>(mask[j]) : S{0};
+    } else {
+      convert<64>(mask, b.mask.data());
+    }
+    values off;
+    for (int j = 0; j < 64; ++j) off[j] = std::abs(b.mask[j] * (1 - b.mask[j]));
+    const S sum = sum_of<64>(off.data());
+    if (!is_finite(sum) || sum != 0 || (real_scalar<Mask> && !std::same_as<Mask, S>)) check_mask(i, b);
     b.active = static_cast<double>(sum_of<64>(b.mask.data()));
   }
 
@@ -166,24 +181,23 @@ class token_reader {
   }
 
   void read_values(Eigen::Index i, token_block<S>& b) const {
-    using view = Eigen::Map<const values>;
     bool finite = true;  // a sum or difference with a number that is not finite, or huge, is mostly so too
-    const auto difference = [&](const view& x, const view& y, values& result, double& total) {
-      subtract<64>(x.data(), y.data(), result.data());
+    const auto difference = [&](const S* x, const S* y, values& result, double& total) {
+      subtract<64>(x, y, result.data());
       const S sum = sum_of<64>(result.data());
       finite = finite && is_small(sum);
       total = static_cast<double>(sum);
     };
-    const auto now = unmasked(batch_.log_probabilities, i, b, b.buffers[0]);
-    b.log_probability = now.data();
+    const S* const now = unmasked(batch_.log_probabilities, i, b, b.buffers[0]);
+    b.log_probability = now;
     const bool off_policy = batch_.old_log_probabilities.given();
-    const auto old = off_policy ? unmasked(batch_.old_log_probabilities, i, b, b.buffers[1]) : view(now.data());
+    const S* const old = off_policy ? unmasked(batch_.old_log_probabilities, i, b, b.buffers[1]) : now;
     if (off_policy) difference(now, old, b.to_old, b.sum_to_old);
     if (batch_.reference_log_probabilities.given())
       difference(now, unmasked(batch_.reference_log_probabilities, i, b, b.buffers[2]), b.to_reference,
                  b.sum_to_reference);
     else if (!off_policy)
-      finite = is_small(sum_of<64>(now.data()));
+      finite = is_small(sum_of<64>(now));
     if (batch_.sampler_log_probabilities.given())
       difference(old, unmasked(batch_.sampler_log_probabilities, i, b, b.buffers[3]), b.to_sampler, b.sum_to_sampler);
     if (!finite) check_finite(i, b);

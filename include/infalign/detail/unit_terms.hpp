@@ -39,6 +39,11 @@ term_weights weights_of(const token_batch<S, Mask>& batch) {
           .of_sequence = mode == sampler_mode::sequence_truncate || mode == sampler_mode::sequence_mask};
 }
 
+/// The ratios of tokens that are all 1: their sum, and none that is clipped.
+struct unclipped {
+  double ratio, clipped_low = 0, clipped_high = 0;
+};
+
 /// The weight of a ratio π_old/π_sampler.
 template <real_scalar S>
 [[gnu::always_inline]] inline S sampler_weight(S ratio, S floor, S cap, S masks) {
@@ -66,6 +71,16 @@ class unit_terms {
   values slopes;
 
   explicit unit_terms(const units<S, N>& u) : units_(u) {}
+
+  /// There are no terms: all slopes are 0.
+  void no_terms() {
+    for (int j = 0; j < N; ++j) slopes[j] = 0;
+  }
+  /// Multiplies all terms by a number.
+  void scale(S by) {
+    loss *= static_cast<double>(by);
+    for (int j = 0; j < N; ++j) slopes[j] *= by;
+  }
 
   /// Computes the terms of a surrogate f and of a KL loss, or of one of them, with `no_term` for the other. The
   /// advantage is a number or an array of N.

@@ -259,7 +259,7 @@ void estimate_advantages(const char* function, S* values, const groups& g, const
          concat("at most ", g.largest()));
   g.apply(values, values, S{0}, [&](Eigen::Map<const array<S>> group, Eigen::Map<array<S>> out, Eigen::Index) {
     if (group.size() < needed) {
-      out.setZero();
+      std::fill_n(out.data(), out.size(), S{0});
       return;
     }
     const auto assign = [&](const auto& given) {

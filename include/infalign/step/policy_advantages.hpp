@@ -6,6 +6,7 @@
 #include <infalign/step/kl.hpp>
 #include <infalign/step/policy_loss.hpp>
 
+#include <algorithm>
 #include <utility>
 
 #include <infalign/detail/begin.hpp>
@@ -56,12 +57,13 @@ struct credit_summary {
   double centre = 0;       ///< a number near the mean of the advantages
 };
 
-/// Stage 2 of the step. Writes the advantages of responses, NaN for an unscored one; and for `to_go_credit` 1 or 0 to
-/// `compared`.
+/// Stage 2 of the step. Writes the advantages of responses, NaN for an unscored one; for `to_go_credit` 1 or 0 to
+/// `compared`; and what it read of each scored response to `sums`: all of it with a KL in the reward, else its number of
+/// tokens.
 template <kl_term KL, advantage_estimator E, real_scalar S, class Mask, class Prompts, class Reduce>
 credit_summary assign_credit(const caller& call, const KL& kl, const E& estimator, const token_batch<S, Mask>& batch,
                              const Prompts& prompts, const groups& g, const S* rewards, S* advantages, S* compared,
-                             workspace* space, const Reduce& reduce) {
+                             response_sums* sums, workspace* space, const Reduce& reduce) {
   const auto B = prompts.size();
   check_batch(call.function, batch, "rewards", B);
   check_trainable<S>(call, prompts, rewards);
@@ -70,11 +72,10 @@ credit_summary assign_credit(const caller& call, const KL& kl, const E& estimato
 
   // The KL and the number of tokens of each scored response.
   const token_reader<S, Mask> reader(call.function, batch);
-  scratch<response_sums> sums(space, B);
   for_each_row(B, static_cast<double>(batch.log_probabilities.cols()) * static_cast<double>(B), [&](Eigen::Index i) {
     if (is_nan(rewards[i])) return;
     if constexpr (kl_in_reward<KL>)
-      reader.for_each_block(i, [&](const auto& block) { sums[i].add(block); });
+      sums[i] = reader.sums(i);
     else
       sums[i].tokens = reader.tokens(i);
   });
@@ -109,7 +110,7 @@ credit_summary assign_credit(const caller& call, const KL& kl, const E& estimato
   std::fill(compared, compared + B, S{1});
   if constexpr (kl_last || KL::place == kl_place::reward_to_go)
     g.apply(rewards, compared, S{0}, [&](const auto& group, auto&& out, Eigen::Index) {
-      out.setConstant(group.size() >= smallest_group(estimator) ? 1 : 0);
+      std::fill_n(out.data(), out.size(), group.size() >= smallest_group(estimator) ? S{1} : S{0});
     });
   for (Eigen::Index i = 0; i < B; ++i) {
     if constexpr (kl_last)
@@ -165,10 +166,11 @@ class policy_advantages {
                const Reduce& reduce = {}) const {
     const auto B = prompts.size();
     array<S> values(B), advantages(B), compared(B);
+    detail::scratch<detail::response_sums> sums(nullptr, B);
     detail::copy_rewards(rewards, detail::packed_rows(values.data(), prompts));
     detail::assign_credit({"policy_advantages", on_unscored_}, kl_, estimator_, batch, prompts,
-                          detail::groups(prompts, nullptr), values.data(), advantages.data(), compared.data(), nullptr,
-                          reduce);
+                          detail::groups(prompts, nullptr), values.data(), advantages.data(), compared.data(),
+                          sums.data(), nullptr, reduce);
     if constexpr (KL::place != kl_place::reward_to_go) {
       return advantages;
     } else {

@@ -6,6 +6,7 @@
 #include <infalign/step/policy_advantages.hpp>
 #include <infalign/step/policy_loss.hpp>
 
+#include <algorithm>
 #include <utility>
 
 #include <infalign/detail/begin.hpp>
@@ -114,10 +115,12 @@ class policy_gradient {
         "M matrix, or prompt indices before them");
     const auto B = prompts.size();
     detail::scratch<S> values(space, B), advantages(space, B), compared(space, B);
+    detail::scratch<detail::response_sums> sums(space, B);
     detail::copy_rewards(rewards, detail::packed_rows(values.data(), prompts));
     const detail::groups g(prompts, space);
-    const auto credit = detail::assign_credit({name, on_unscored_}, reward_part(), estimator_, batch, prompts, g,
-                                              values.data(), advantages.data(), compared.data(), space, reduce);
+    const auto credit =
+        detail::assign_credit({name, on_unscored_}, reward_part(), estimator_, batch, prompts, g, values.data(),
+                              advantages.data(), compared.data(), sums.data(), space, reduce);
     step_metrics of_rewards;
     for (const S r : values) {
       if (detail::is_nan(r)) continue;
@@ -125,14 +128,16 @@ class policy_gradient {
       of_rewards.reward_std.add(static_cast<double>(r) - credit.mean_reward);
     }
     g.for_each(values.data(), [&](Eigen::Map<const array<S>> group, Eigen::Index) {
-      of_rewards.frac_reward_zero_std.add((group == group[0]).all());
+      of_rewards.frac_reward_zero_std.add(
+          std::all_of(group.data(), group.data() + group.size(), [&](S r) { return r == group[0]; }));
     });
 
     if constexpr (KL::place == kl_place::reward_to_go)
       loss_.run(name, result, space, batch, credit.size,
                 detail::to_go_credit<S>{advantages.data(), compared.data(), kl_.beta}, credit.centre);
     else
-      loss_.run(name, result, space, batch, credit.size, detail::response_credit<S>{advantages.data()}, credit.centre);
+      loss_.run(name, result, space, batch, credit.size, detail::response_credit<S>{advantages.data()}, credit.centre,
+                KL::place == kl_place::reward ? sums.data() : nullptr);
     result.metrics += of_rewards;
     reduce_metrics(result.metrics, reduce);
   }

@@ -2,6 +2,7 @@
 // Copyright (c) 2026 the infalign authors
 #pragma once
 
+#include <infalign/detail/dispatch.hpp>
 #include <infalign/detail/parallel.hpp>
 #include <infalign/detail/scratch.hpp>
 #include <infalign/detail/unit_terms.hpp>
@@ -44,7 +45,8 @@ struct token_credit {
   }
   auto of_blocks(Eigen::Index i) const {
     return [this, i, buffer = typename units<S, 64>::values()](const token_block<S>& block) mutable {
-      typename units<S, 64>::values result = token_reader<S, S>::unmasked(advantages, i, block, buffer);
+      typename units<S, 64>::values result;
+      std::copy_n(token_reader<S, S>::unmasked(advantages, i, block, buffer), 64, result.data());
       if (!is_finite(sum_of<64>(result.data()))) check_finite(result, i, block);
       return result;
     };
@@ -175,10 +177,11 @@ class policy_loss {
   }
 
   /// Stages 3 and 4: the terms of each response, weighted and summed. `centre`: a number near the mean of the
-  /// advantages.
+  /// advantages. `known`: the sums over each response, if they are.
   template <real_scalar S, class Mask, class Credit>
   void run(const char* function, step_result<S>& result, workspace* space, const token_batch<S, Mask>& batch,
-           const batch_size& size, const Credit& credit, double centre) const {
+           const batch_size& size, const Credit& credit, double centre,
+           const detail::response_sums* known = nullptr) const {
     if (KL::place != kl_place::none && batch.log_probabilities.rows() > 0 && !batch.reference_log_probabilities.given())
       detail::fail(function, "reference_log_probabilities for the KL term", "none");
     if (Surrogate::ratio == ratio_of::nothing && batch.old_log_probabilities.given())
@@ -192,9 +195,9 @@ class policy_loss {
     detail::scratch<part> parts(space, B);
     detail::for_each_row(B, static_cast<double>(B) * static_cast<double>(T), [&](Eigen::Index i) {
       if (detail::is_nan(credit.of_response(i)))
-        result.gradient.row(i).setZero();
+        std::fill_n(result.gradient.data() + i * T, T, S{0});
       else
-        parts[i] = respond(function, result.gradient, batch, reader, i, size, credit, centre);
+        parts[i] = respond(function, result.gradient, batch, reader, i, size, credit, centre, known);
     });
     part total;
     for (const auto& p : parts) total.loss += p.loss, total.metrics += p.metrics;
@@ -219,13 +222,25 @@ class policy_loss {
   template <real_scalar S, class Mask, class Credit>
   part respond(const char* function, matrix<S>& gradient, const token_batch<S, Mask>& batch,
                const detail::token_reader<S, Mask>& reader, Eigen::Index i, const batch_size& size,
-               const Credit& credit, double centre) const {
+               const Credit& credit, double centre, const detail::response_sums* known) const {
     const detail::term_weights weights = detail::weights_of(batch);
     const double advantage = static_cast<double>(credit.of_response(i)), tokens = reader.tokens(i);
     part result;
     detail::response_sums sums;
-    if (tokens == 0) {
-      gradient.row(i).setZero();
+    // One slope for all tokens: the loss needs the response's log-probability only.
+    constexpr bool linear = std::same_as<Surrogate, reinforce> && KL::place == kl_place::none &&
+                            std::same_as<Credit, detail::response_credit<S>>;
+    if (linear && !weights.sampled && tokens > 0) {
+      sums = known ? known[i] : reader.sums(i);
+      const double weight = weight_of(tokens, size);
+      result.loss = -advantage * sums.log_probability * weight;
+      result.add_ratios(detail::unclipped{tokens}, tokens);
+      const S slope = static_cast<S>(weight) * -static_cast<S>(advantage);
+      reader.fill_unmasked(i, slope, gradient.data() + i * gradient.cols());
+      if (!detail::is_finite(slope) || !detail::is_finite(result.loss))
+        detail::check_response(function, gradient, result.loss, i);
+    } else if (tokens == 0) {
+      std::fill_n(gradient.data() + i * gradient.cols(), gradient.cols(), S{0});
     } else {
       double slope = 0;  // of the terms of the whole response, by each of its log-probabilities
       constexpr bool whole_terms = of_response || KL::place == kl_place::sequence_loss;
@@ -240,27 +255,26 @@ class policy_loss {
       }
       detail::term_weights token_weights = weights;
       token_weights.sampled = weights.sampled && !one_weight;
-      const double weight = aggregation_.weight(tokens, size);
-      if (!detail::is_finite(weight))
-        detail::fail(name, "a batch_size with responses and tokens", "a weight that is not finite");
+      const double weight = weight_of(tokens, size);
       auto credit_of = credit.of_blocks(i);
       bool finite = true;
       reader.for_each_block(i, [&](const detail::token_block<S>& block) {
         sums.add(block);
         detail::unit_terms<S, 64> terms(block);
-        if constexpr (!of_response)
-          terms.compute(token_weights, surrogate_, credit_of(block), token_kl());
-        else if constexpr (KL::place == kl_place::token_loss)
-          terms.compute(token_weights, detail::no_term{}, S{0}, token_kl());
-        else
-          terms.slopes.setZero();
-        if (one_weight) {
-          terms.loss *= static_cast<double>(importance);
-          terms.slopes *= importance;
-        }
+        const auto credit_of_block = credit_of(block);
+        detail::at_full_width([&](auto) {
+          if constexpr (!of_response)
+            terms.compute(token_weights, surrogate_, credit_of_block, token_kl());
+          else if constexpr (KL::place == kl_place::token_loss)
+            terms.compute(token_weights, detail::no_term{}, S{0}, token_kl());
+          else
+            terms.no_terms();
+          if (one_weight) terms.scale(importance);
+          finite &=
+              write(&gradient(i, block.first), block, terms.slopes, static_cast<S>(slope), static_cast<S>(weight));
+        });
         result.loss += terms.loss;
         if constexpr (!of_response) result.add_ratios(terms, block.active);
-        finite &= write(&gradient(i, block.first), block, terms.slopes, static_cast<S>(slope), static_cast<S>(weight));
       });
       result.loss *= weight;
       if (!finite || !detail::is_finite(result.loss)) detail::check_response(function, gradient, result.loss, i);
@@ -279,6 +293,14 @@ class policy_loss {
     metrics.tokens_max.add(tokens);
     metrics.tokens_min.add(tokens);
     return result;
+  }
+
+  /// The weight of a token's terms.
+  double weight_of(double tokens, const batch_size& size) const {
+    const double weight = aggregation_.weight(tokens, size);
+    if (!detail::is_finite(weight))
+      detail::fail(name, "a batch_size with responses and tokens", "a weight that is not finite");
+    return weight;
   }
 
   /// Adds the terms of a whole response. Returns their slope by each of its log-probabilities.

@@ -195,7 +195,7 @@ struct normalized_exponential {
 ///     Φ(u) = u^exponent
 ///
 /// Range: [0, 1].
-/// Accuracy: exponent + 1 ulp for a whole exponent up to 127, which is vectorised; else that of std::pow.
+/// Accuracy: 0.4·exponent + 1 ulp for a whole exponent up to 127, which is vectorised; else that of std::pow.
 /// Errors: unless the exponent is finite and above 0.
 struct power {
   /// Above 0.
@@ -303,7 +303,7 @@ struct tabulated {
       first += half & -static_cast<Eigen::Index>(first[half - 1] <= x);
       n -= half;
     }
-    return first - u.data();
+    return static_cast<Eigen::Index>(first - u.data());
   }
 };
 
