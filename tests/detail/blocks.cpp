@@ -3,6 +3,7 @@
 
 #include "arrays.hpp"
 
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -37,5 +38,23 @@ TEMPLATE_TEST_CASE("Differences, products and masks of blocks are those of their
     CHECK(difference[j] == x[j] - y[j]);
     CHECK(product[j] == x[j] * y[j]);
     CHECK(kept[j] == (j == 3 || j == 60 ? S{0} : x[j]));
+  }
+}
+
+TEMPLATE_TEST_CASE("Fills and conversions of blocks have the number of each place", "", float, double) {
+  using S = TestType;
+  using values = Eigen::Array<S, 64, 1>;
+  std::array<bool, 64> mask{};
+  mask[3] = mask[63] = true;
+  values filled, scaled, converted;
+  detail::fill<64>(S{-2}, filled.data());
+  detail::scale_to<64>(mask.data(), S{-2}, scaled.data());
+  detail::convert<64>(mask.data(), converted.data());
+  for (int j = 0; j < 64; ++j) {
+    const bool on = j == 3 || j == 63;
+    CHECK(filled[j] == -2);
+    CHECK(scaled[j] == (on ? S{-2} : S{0}));
+    CHECK(!(scaled[j] == 0 && std::signbit(scaled[j])));
+    CHECK(converted[j] == (on ? S{1} : S{0}));
   }
 }

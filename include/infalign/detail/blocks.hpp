@@ -40,6 +40,18 @@ template <int N, class From, real_scalar S>
   for (int j = 0; j < N; ++j) result[j] = static_cast<S>(x[j]);
 }
 
+/// result = value.
+template <int N, real_scalar S>
+[[gnu::always_inline]] inline void fill(S value, S* __restrict result) {
+  for (int j = 0; j < N; ++j) result[j] = value;
+}
+
+/// result = value·mask, for a mask of 0 and 1.
+template <int N, class Mask, real_scalar S>
+[[gnu::always_inline]] inline void scale_to(const Mask* __restrict mask, S value, S* __restrict result) {
+  for (int j = 0; j < N; ++j) result[j] = value * static_cast<S>(mask[j]) + S{0};  // not −0
+}
+
 /// x = x·y.
 template <int N, real_scalar S>
 [[gnu::always_inline]] inline void multiply(S* __restrict x, const S* __restrict y) {

@@ -116,10 +116,15 @@ class token_reader {
   /// result[t] = value at unmasked tokens of response i, 0 at masked ones. The mask was read before, and has no error.
   void fill_unmasked(Eigen::Index i, S value, S* result) const {
     const auto T = batch_.log_probabilities.cols();
-    std::fill_n(result, T, value);
-    if (!batch_.mask.given()) return;
-    const Mask* const mask = batch_.mask.row(i);
-    for (Eigen::Index t = 0; t < T; ++t) result[t] = mask[t] == Mask(0) ? S{0} : value;
+    const Mask* const mask = batch_.mask.given() ? batch_.mask.row(i) : nullptr;
+    Eigen::Index t = 0;
+    for (; t + 64 <= T; t += 64) {
+      if (mask)
+        scale_to<64>(mask + t, value, result + t);
+      else
+        fill<64>(value, result + t);
+    }
+    for (; t < T; ++t) result[t] = mask && mask[t] == Mask(0) ? S{0} : value;
   }
 
   /// A row of any view of the batch's shape as a block: in place if no token is masked, else copied to `buffer` with 0
