@@ -8,7 +8,7 @@
 
 /// \def INFALIGN_HAS_DISPATCH
 /// 1 if loops are compiled for several instruction sets, else 0.
-#if defined(__GNUC__) && defined(__x86_64__) && !defined(__AVX2__) && !defined(INFALIGN_PLAIN_LOOPS)
+#if defined(__GNUC__) && defined(__x86_64__) && !defined(__AVX2__) && !defined(_WIN32) && !defined(INFALIGN_PLAIN_LOOPS)
 #define INFALIGN_HAS_DISPATCH 1
 #else
 #define INFALIGN_HAS_DISPATCH 0

@@ -20,14 +20,15 @@
 namespace INFALIGN_NAMESPACE {
 
 /// A transform: a function from a calibrated reward to the reward that is trained on. Any lambda is one. It is called in a
-/// loop over 64 numbers, so compilers vectorise it if it has no branch and no call: see transform/functions.hpp.
+/// loop over 64 numbers, so compilers vectorise it if it has no branch and no call: see transform/functions.hpp. It may be
+/// called more than once for a number.
 ///
 /// Optional members:
 /// - `check()` or `check(S)`: throws if its parameters are wrong (for scalar type S). The library calls it once for
 ///   each use.
 /// - `prepare(S)`: returns a function f of one S in [0, 1] with the values of the transform, which is called in the loop in
-///   its place. f may have a member `bool fits`: if false, the library does not use it. f may have `static constexpr bool finite = true` if its values are always finite;
-///   then they are not checked.
+///   its place. f may have a member `bool fits`: if false, the library does not use it. f may have `static constexpr bool
+///   finite = true` if its values are always finite; then they are not checked.
 template <class F>
 concept reward_transform = !array_expression<F> && requires(const F& phi, double u) {
   { phi(u) } -> std::convertible_to<double>;
