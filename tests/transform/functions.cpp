@@ -36,6 +36,11 @@ double worst_ulps(const F& f, const G& exact, double low, double high) {
 
 TEMPLATE_TEST_CASE("Functions are as exact as they say", "", float, double) {
   using S = TestType;
+  volatile long double one = 1;
+  if (sizeof(S) == 8 && one + 0x1p-60L == one) {
+    WARN("not compared: long double has no more digits than double here (MSVC, valgrind)");
+    return;
+  }
   const double most = sizeof(S) == 4 ? 88.7 : 709.7, least = sizeof(S) == 4 ? -87.3 : -708.3;
   using real = long double;
   CHECK(worst_ulps<S>([](S x) { return vectorized::exp(x); }, [](real x) { return std::exp(x); }, least, most) < 2);
