@@ -225,9 +225,8 @@ struct power {
     bool fits;
     static constexpr bool finite = true;
 
-    explicit function(double exponent) : fits(exponent > 0 && exponent < 128 && exponent == std::floor(exponent)) {
-      for (int k = 0; k < 7 && fits; ++k)
-        digits[k] = -static_cast<detail::bits_of<S>>(static_cast<int>(exponent) >> k & 1);
+    explicit function(double n) : fits(n > 0 && n < 128 && n == std::floor(n)) {
+      for (int k = 0; k < 7 && fits; ++k) digits[k] = -static_cast<detail::bits_of<S>>(static_cast<int>(n) >> k & 1);
     }
 
     [[gnu::always_inline]] S operator()(S u) const {
