@@ -6,7 +6,6 @@
 #include <infalign/detail/parallel.hpp>
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include <infalign/detail/begin.hpp>

@@ -73,9 +73,7 @@ class unit_terms {
   explicit unit_terms(const units<S, N>& u) : units_(u) {}
 
   /// There are no terms: all slopes are 0.
-  void no_terms() {
-    for (int j = 0; j < N; ++j) slopes[j] = 0;
-  }
+  void no_terms() { fill<N>(S{0}, slopes.data()); }
   /// Multiplies all terms by a number.
   void scale(S by) {
     loss *= static_cast<double>(by);

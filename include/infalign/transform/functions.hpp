@@ -4,9 +4,7 @@
 
 #include <infalign/detail/vector_exp.hpp>
 
-#include <algorithm>
 #include <bit>
-#include <cmath>
 #include <limits>
 
 #include <infalign/detail/begin.hpp>
