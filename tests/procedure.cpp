@@ -4,6 +4,7 @@
 #include <infalign/procedure.hpp>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -84,6 +85,7 @@ TEST_CASE("Every CDF grows from 0 to 1, and its slope is the density") {
   }
   check_procedure(random_best_of{array<double>{{0.5, 0, 0.25, 0.125, 0.125}}});
   check_procedure(random_best_of{array<double>{{1.}}});
+  for (const double lambda : {-20., -3., 0., 1., 12.}) check_procedure(soft_best_of{6, lambda});
   for (double lambda : {0., 0.3, 5.}) check_procedure(best_of_poisson{lambda});
 }
 
@@ -166,6 +168,85 @@ TEST_CASE("Special cases of one procedure are other procedures") {
   }
 }
 
+// G and g of Python's mpmath with 40 digits; Ĝ by summing all 4-subsets of 8.
+TEST_CASE("The soft choice among n has the values of its formula") {
+  struct row {
+    int n;
+    double lambda, at_1, at_5, at_9, slope_at_1, slope_at_9;
+  };
+  for (const auto& r :
+       {row{4, 10, .0008686760235218333, .08564757683298892, .6803509334214386, .0193021121990134, 2.750672354425407},
+        row{4, 2, .04474034994155399, .3249735555557833, .8284422692332445, .4904263617696177, 1.613700264977914},
+        row{4, -6, .277062121852899, .8622524483124317, .9942759508845874, 2.444112038989596, .08479960886350596},
+        row{16, 8, .0005818046810624447, .02971758005948784, .5259371765978254, .008941901324295507,
+            3.448857029393089}}) {
+    const soft_best_of soft{r.n, r.lambda};
+    CHECK(soft.cdf(0.1) == near(r.at_1, 1e-15));
+    CHECK(soft.cdf(0.5) == near(r.at_5, 1e-15));
+    CHECK(soft.cdf(0.9) == near(r.at_9, 2e-15));
+    CHECK(soft.density(0.1) == near(r.slope_at_1, 4e-15));
+    CHECK(soft.density(0.9) == near(r.slope_at_9, 4e-15));
+  }
+  const soft_best_of soft{4, 10};
+  CHECK(soft.sample_cdf(2, 8) == near(.00172430090678661, 1e-15));
+  CHECK(soft.sample_cdf(4, 8) == near(.03659655897718156, 1e-15));
+  CHECK(soft.sample_cdf(6, 8) == near(.2626017957439231, 1e-14));
+  CHECK(soft.sample_cdf(7, 8) == near(.5410216617276293, 1e-14));
+}
+
+TEST_CASE("The soft choice is relatively accurate for every lambda, and has its limits") {
+  double worst = 0, worst_density = 0;
+  for (const int n : {1, 2, 4, 64, 1000})
+    for (const double lambda : {1e-18, 1e-6, 0.3, 8., 200., 3000., 8000.})
+      for (const double u : {1e-15, 1e-6, 0.01, 0.3, 0.5, 0.9, 1 - 1e-6}) {
+        const long double q = std::exp(static_cast<long double>(lambda) / n), v = u;
+        const auto check = [&](double sign, long double ratio) {  // ratio = q^{±1}
+          const long double all = std::expm1(sign * static_cast<long double>(lambda));
+          const long double w = n * std::log1p((ratio - 1) * v), G = std::expm1(w) / all;
+          const long double g = n * (ratio - 1) * std::pow(1 + (ratio - 1) * v, n - 1.0L) / all;
+          const soft_best_of soft{n, sign * lambda};
+          const double rounding = lambda < 1e-3 ? 1e-3 : 1;  // q − 1 itself has few digits here
+          if (rounding == 1 && G > 1e-290L && G < 0.999999L) worst = std::max(worst, relative(soft.cdf(u), G));
+          if (rounding == 1 && g > 1e-290L) worst_density = std::max(worst_density, relative(soft.density(u), g));
+          if (lambda < 1e-3) CHECK(soft.cdf(u) == near(u, 1e-6 * u));
+        };
+        check(1, q);
+        check(-1, 1 / q);
+      }
+  CHECK(worst < 1e-12);
+  CHECK(worst_density < 1e-12);
+  for (const double u : {0., 1e-3, 0.3, 0.8, 1.}) {
+    CHECK(soft_best_of{5, 0}.cdf(u) == u);
+    CHECK(soft_best_of{1, 7}.cdf(u) == near(u, 1e-15));
+    CHECK(soft_best_of{5, 1e6}.cdf(u) == near(best_of{5}.cdf(u), 1e-15));
+    CHECK(soft_best_of{5, -1e6}.cdf(u) == near(worst_of{5}.cdf(u), 1e-15));
+    CHECK(soft_best_of{5, 1e6}.density(u) == near(best_of{5}.density(u), 1e-14));
+    CHECK(soft_best_of{5, -1e6}.density(u) == near(worst_of{5}.density(u), 1e-14));
+    CHECK(soft_best_of{1000000, 10}.cdf(u) == near(std::expm1(10 * u) / std::expm1(10), 1e-5));
+  }
+  CHECK(soft_best_of{5, 1e308}.cdf(0.5) == near(1. / 32, 1e-16));
+  CHECK(soft_best_of{5, -1e308}.cdf(0.5) == near(31. / 32, 1e-15));
+}
+
+TEST_CASE("The soft choice of a sample is the mean over all sets that it could draw") {
+  for (const double lambda : {-9., -0.5, 0., 3., 2000.})
+    for (const int n : {1, 2, 3, 5})
+      for (int count = n; count <= 7; ++count)
+        for (int below = 0; below <= count; ++below) {
+          const double q = std::exp(std::min(lambda, 600.) / n);
+          double all = 0, weight = 0;
+          for (int k = 1; k <= n; ++k) weight += std::pow(q, k - n);
+          int sets = 0;
+          for (unsigned set = 0; set < 1u << count; ++set) {
+            if (std::popcount(set) != n) continue;
+            ++sets;
+            const int drawn = std::popcount(set & ((1u << below) - 1));
+            for (int k = 1; k <= drawn; ++k) all += std::pow(q, k - n) / weight;
+          }
+          CHECK(soft_best_of{n, lambda}.sample_cdf(below, count) == near(all / sets, 1e-13));
+        }
+}
+
 TEST_CASE("The median of 5 is the median of 5 draws") {
   std::mt19937 random(9);
   std::uniform_real_distribution<double> uniform;
@@ -198,6 +279,9 @@ TEST_CASE("Parameters out of range are rejected by check") {
   check(random_best_of{array<double>()}, "random_best_of: expected weights that sum to 1, got 0");
   CHECK(error_of([&] { weights(0.5, 0.5 + 2e-9).check(); }) != "no error");
   check(weights(0.5, 0.5 + 5e-10), "no error");
+  check(soft_best_of{0, 1}, "soft_best_of: expected n of at least 1, got 0");
+  check(soft_best_of{4, std::nan("")}, "soft_best_of: expected lambda finite, got NaN");
+  check(soft_best_of{4, INFINITY}, "soft_best_of: expected lambda finite, got inf");
   check(best_of_poisson{-1}, "best_of_poisson: expected lambda finite and at least 0, got -1");
   check(best_of_poisson{std::nan("")}, "best_of_poisson: expected lambda finite and at least 0, got NaN");
   check(best_of_poisson{INFINITY}, "best_of_poisson: expected lambda finite and at least 0, got inf");

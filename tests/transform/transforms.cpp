@@ -135,6 +135,19 @@ TEMPLATE_TEST_CASE("The normalised exponential is the exponential, shifted and s
     }
 }
 
+// Φ(u) = log(1 + (e^{λ/n} − 1)·u)
+TEMPLATE_TEST_CASE("The soft logarithm is accurate to 3ε", "", float, double) {
+  using S = TestType;
+  for (const double x : {1e-6, 0.01, 0.5, 2.5, 20., 79.}) {
+    CAPTURE(x);
+    const soft_logarithm phi{4, 4 * x};
+    CHECK(error_in_epsilons<S>(
+              phi, [x](long double u) { return std::log1p(std::expm1(static_cast<long double>(x)) * u); }) <= 3);
+    CHECK(phi(S{0}) == 0);
+    CHECK(static_cast<double>(phi(S{1})) == near(x, 3 * x * epsilon<S>));
+  }
+}
+
 TEMPLATE_TEST_CASE("A table is exact at its knots and straight between them", "", float, double) {
   using S = TestType;
   const tabulated phi{.u = array<double>{{0, 0.25, 1}}, .value = array<double>{{-1, 3, 5}}};
@@ -235,4 +248,11 @@ TEMPLATE_TEST_CASE("Parameters out of range are rejected", "", float, double) {
   CHECK(transform_error<S>(power{-2}) == above + "-2");
   CHECK(transform_error<S>(power{nan}) == above + "NaN");
   CHECK(transform_error<S>(power{inf}) == above + "inf");
+  CHECK(transform_error<S>(soft_logarithm{0, 1}) == "soft_logarithm: expected n of at least 1, got 0");
+  for (const double wrong : {0., -2., nan, inf})
+    CHECK(transform_error<S>(soft_logarithm{4, wrong}) ==
+          "soft_logarithm: expected a lambda finite and above 0, got " + detail::concat(wrong));
+  CHECK(transform_error<S>(soft_logarithm{2, 170}) ==
+        (std::same_as<S, float> ? "soft_logarithm: expected lambda/n of at most 80, got 85" : "no error"));
+  CHECK(transform_error<S>(soft_logarithm{1, 701}) != "no error");
 }

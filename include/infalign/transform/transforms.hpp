@@ -43,11 +43,46 @@ struct logarithm {
   }
 };
 
+/// The logarithm of the density of `soft_best_of{n, lambda}`: with β = 1/(n − 1) the policy becomes that choice among n
+/// responses of the reference. Unlike `logarithm`, it is finite at 0.
+///
+///     Φ(u) = log(1 + (e^{λ/n} − 1)·u)
+///
+/// Range: [0, λ/n].
+/// Accuracy: relative 3·ε.
+/// Errors: unless n ≥ 1, and λ/n is above 0 and at most 80 (float) or 700 (double).
+struct soft_logarithm {
+  /// The number of responses, at least 1.
+  int n;
+  /// λ, above 0.
+  double lambda;
+
+  /// Checks the parameters for scalar type S.
+  template <real_scalar S>
+  void check(S) const {
+    constexpr auto name = "soft_logarithm";
+    if (n < 1) detail::fail(name, "n of at least 1", detail::concat(n));
+    detail::check_positive(name, "a lambda", lambda);
+    constexpr double most = std::same_as<S, float> ? 80 : 700;
+    if (lambda / n > most) detail::fail(name, detail::concat("lambda/n of at most ", most), detail::concat(lambda / n));
+  }
+
+  /// The function of many numbers.
+  template <real_scalar S>
+  auto prepare(S) const {
+    return [scale = static_cast<S>(std::expm1(lambda / n))](S u) { return vectorized::log1p(scale * u); };
+  }
+
+  /// The value at u.
+  template <real_scalar S>
+  S operator()(S u) const {
+    return prepare(u)(u);
+  }
+};
+
 /// A branch-free exponential of numbers in [0, 1], for a transform's `prepare`.
 ///
 ///     f(u) = e^{tu},   f.minus_one(u) = e^{tu} − 1
-///
-/// A loop over it is vectorised at -O2, and a number has the same bits wherever it is in a batch.
 ///
 /// Range: u in [0, 1]; |t| ≤ 80 (float) or 700 (double), else `fits` is false and the values are unspecified.
 /// Accuracy: relative error of f at most (|t| + 2)·ε.
@@ -307,7 +342,8 @@ struct tabulated {
 };
 
 static_assert(reward_transform<identity> && reward_transform<logarithm> && reward_transform<exponential>);
-static_assert(reward_transform<normalized_exponential> && reward_transform<power> && reward_transform<tabulated>);
+static_assert(reward_transform<soft_logarithm> && reward_transform<normalized_exponential> && reward_transform<power> &&
+              reward_transform<tabulated>);
 
 }  // namespace INFALIGN_NAMESPACE
 
