@@ -168,7 +168,7 @@ TEST_CASE("Special cases of one procedure are other procedures") {
   }
 }
 
-// G and g of Python's mpmath with 40 digits; Ĝ by summing all 4-subsets of 8.
+// G, g and Ĝ of the formulas in decimal arithmetic of 40 digits (Python).
 TEST_CASE("The soft choice among n has the values of its formula") {
   struct row {
     int n;

@@ -10,4 +10,6 @@
 #include <infalign/theory/best_exponential.hpp>
 #include <infalign/theory/few_references.hpp>
 #include <infalign/theory/finite_policy.hpp>
+#include <infalign/theory/log_partition.hpp>
+#include <infalign/theory/mixed_use.hpp>
 #include <infalign/theory/optimal_transform.hpp>

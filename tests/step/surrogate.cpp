@@ -6,7 +6,7 @@
 using namespace infalign;
 
 static_assert(surrogate<reinforce> && surrogate<ppo_clip> && surrogate<sequence_clip> && surrogate<gspo_clip> &&
-              surrogate<cispo>);
+              surrogate<cispo> && surrogate<regression>);
 
 namespace {
 
@@ -33,6 +33,16 @@ TEST_CASE("REINFORCE has loss -A log p and slope -A") {
   check(at(reinforce{}, 1, 3), 6, -3, 0);
   check(at(reinforce{}, 1, -3), -6, 3, 0);
   check(at(reinforce{}, 1, 0), 0, 0, 0);
+}
+
+// L = (βδ − T)²/(2β), slope βδ − T
+TEST_CASE("The regression has the loss (βδ − T)²/(2β) and the slope βδ − T") {
+  check(at(regression{.beta = 0.5}, 1, 3, -2), 16, -4, 0);
+  check(at(regression{.beta = 0.5}, 7, -3, -2), 4, 2, 0);
+  check(at(regression{.beta = 2}, 1, -4, -2), 0, 0, 0);
+  for (const double wrong : {0., -1., NaN, infinity<double>})
+    CHECK(error_of([&] { regression{wrong}.check(); }) ==
+          "regression: expected a beta finite and above 0, got " + detail::concat(wrong));
 }
 
 // L = −min(ρA, clip(ρ, 1 − low, 1 + high)·A), slope by log ρ

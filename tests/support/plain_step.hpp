@@ -52,6 +52,13 @@ inline auto formula(const cispo& f) {
     return term{-weight * A * log_p, -weight * A};
   };
 }
+/// δ is passed in place of log π.
+inline auto formula(const regression& f) {
+  return [f](double delta, double, double target) {
+    const double excess = f.beta * delta - target;
+    return term{excess * excess / 2 / f.beta, excess};
+  };
+}
 inline term k2(double delta) {
   return {delta * delta / 2, delta};
 }
@@ -217,7 +224,8 @@ inline result step(const parts& p, const token_batch<double>& b, const std::vect
     return term{w * k.loss, w * k.slope};
   };
   const bool geometric = p.ratio == ratio_of::sequence_geometric_mean;
-  const bool by_response = geometric || p.ratio == ratio_of::sequence;
+  const bool to_reference = p.ratio == ratio_of::sequence_to_reference;
+  const bool by_response = geometric || to_reference || p.ratio == ratio_of::sequence;
 
   result out{0, matrix<double>::Zero(b.log_probabilities.rows(), b.log_probabilities.cols())};
   for (Index i = 0; i < rewards.size(); ++i) {
@@ -226,7 +234,8 @@ inline result step(const parts& p, const token_batch<double>& b, const std::vect
     const double length = static_cast<double>(r.tokens.size()), share = geometric ? 1 / length : 1;
     term whole;
     if (by_response) {
-      const term s = p.surrogate(r.whole.log_p * share, r.whole.to_old * share, A[i]);
+      const double x = to_reference ? r.whole.to_reference : r.whole.log_p * share;
+      const term s = p.surrogate(x, r.whole.to_old * share, A[i]);
       whole.loss += importance(r.whole) * s.loss, whole.slope += importance(r.whole) * s.slope * share;
     }
     if (p.place == kl_place::sequence_loss) {

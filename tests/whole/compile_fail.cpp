@@ -31,6 +31,10 @@ void wrong(const matrix<float>& f, const matrix<double>& d, const array<float>& 
   policy_gradient{k3_loss{.beta = 1}, leave_one_out{}, reinforce{}, token_mean{}};
   // error: k1_reward_to_go differs by token
   policy_gradient{k1_reward_to_go{.beta = 1}, leave_one_out{}, sequence_clip{}};
+  // error: regression has the KL term in it
+  policy_gradient{k1_in_reward{.beta = 1}, no_baseline{}, regression{.beta = 1}};
+  // error: regression takes no_baseline
+  policy_gradient{no_kl{}, group_mean{}, regression{.beta = 1}};
   // error: the buffer has another scalar type than the view
   const token_batch<float> view_of_another_scalar{.log_probabilities = d};
   // error: rows must be contiguous

@@ -76,6 +76,11 @@ TEMPLATE_TEST_CASE("The fast step equals the plain one for every KL term and adv
   with(batch_standardized{});
 }
 
+TEST_CASE("The fast step equals the plain one for a regression") {
+  check(no_kl{}, no_baseline{}, regression{.beta = 0.3}, sequence_mean_of_token_sums{});
+  check(no_kl{}, no_baseline{}, regression{.beta = 20}, sequence_mean_of_token_sums{.length = 7});
+}
+
 TEST_CASE("The fast step equals the plain one for every way to weight by the sampler") {
   const auto with = [](const auto& kl, const auto& f, const auto& mean) {
     const auto parts = plain::parts_of(kl, leave_one_out{}, f, mean);

@@ -121,6 +121,18 @@ TEST_CASE("With an unbiased estimator the expected step is the gradient of J") {
         1e-12);
 }
 
+// The mean of (βδ − R + c)·∇log π is −∇J for any c, because the mean of ∇log π is 0.
+TEST_CASE("On-policy, the expected step of a regression is the gradient of J, whatever log Z") {
+  for (const setting& s : settings())
+    for (const double log_z : {0., 1.3, 7.}) {
+      const policy_gradient step{no_kl{}, no_baseline{}, regression{s.beta}};
+      const auto less_z = [&](const auto& batch, const table& rewards) {
+        return step(batch, table(rewards - s.beta * log_z));
+      };
+      CHECK(distance(ascent(s, less_z, 1, 2), s.objective_gradient()) < 1e-12);
+    }
+}
+
 // In the mean of n responses each has weight 1/n: E[(X_i − mean X)·∇log π(y_i)] = (1 − 1/n)·E[X·∇log π]. With k1 in the
 // reward X = R − β·δ, so the factor applies to the KL too. Reward-to-go adds β·Σ_{s<t} δ_s afterwards, whose expected
 // gradient is 0, so the factor is equal. A KL loss does not go through the estimator: its factor is 1.

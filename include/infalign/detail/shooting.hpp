@@ -3,7 +3,7 @@
 #pragma once
 
 #include <infalign/detail/numerics.hpp>
-#include <infalign/procedure.hpp>
+#include <infalign/theory/mixed_use.hpp>
 #include <infalign/transform/transforms.hpp>
 
 #include <algorithm>
@@ -17,14 +17,14 @@
 /// The boundary-value problem of the optimal transform, solved by shooting.
 namespace INFALIGN_NAMESPACE::detail {
 
-/// The boundary-value problem (log F′)′ = g₁(F) g₂(u)/β, F(0) = 0, F(1) = 1, as a family of initial-value problems from
+/// The boundary-value problem (log F′)′ = g₁(F) g₂(u)/β (summed over uses), F(0) = 0, F(1) = 1, as a family of initial-value problems from
 /// u = 1 downwards, one for each log p(1). In s = 1 − u:
 ///
 ///     gap = (1 − F) − s           gap′ = p − 1
 ///     log_density = log p         log_density′ = −g₁(F) g₂/β
 ///     kl = ∫ (p log p − p + 1)
 ///     loss = 1 − W = ∫ G₁(F) g₂
-template <procedure T1, procedure T2>
+template <inference_use Use>
 class shooting {
  public:
   struct state {
@@ -38,8 +38,7 @@ class shooting {
   using trajectory = std::vector<point>;
 
   /// tolerance: the relative error that is allowed in a step of the solver. The residual of a solution is of this size.
-  shooting(const T1& policy, const T2& reference, double beta, double tolerance)
-      : policy_(policy), reference_(reference), beta_(beta), tolerance_(tolerance) {}
+  shooting(const Use& use, double beta, double tolerance) : use_(use), beta_(beta), tolerance_(tolerance) {}
 
   /// The trajectory with gap(1) = 0 whose log p(1) is nearest to `guess`; empty if none is found. `width`: the expected
   /// relative distance. log p(1) is at least 0, because p rises to p(1) and has mean 1.
@@ -125,7 +124,7 @@ class shooting {
 
   static double cdf(double s, const state& y) { return std::clamp(1 - s - y.gap, 0.0, 1.0); }
 
-  double slope(double s, const state& y) const { return policy_.density(cdf(s, y)) * reference_.density(1 - s); }
+  double slope(double s, const state& y) const { return use_.slope(cdf(s, y), 1 - s); }
 
   /// Calls seen(point) at `from` and after each step up to s = 1. Returns false if that takes too many steps.
   template <class Seen>
@@ -134,8 +133,7 @@ class shooting {
     return solve_ode(
         [&](double s, const state& y) {
           const double q = std::min(y.log_density, 700.0), rise = std::expm1(q);
-          return state{rise, -slope(s, y) / beta_, (1 + rise) * q - rise,
-                       policy_.cdf(cdf(s, y)) * reference_.density(1 - s)};
+          return state{rise, -slope(s, y) / beta_, (1 + rise) * q - rise, use_.loss(cdf(s, y), 1 - s)};
         },
         from.s, 1, from.y, 1e-3 * std::exp(-q1) / (1 + slope(from.s, from.y) / beta_),
         [&](const state& y) {
@@ -154,8 +152,7 @@ class shooting {
     return solved ? std::log1p(mass) : nan<double>;
   }
 
-  const T1& policy_;
-  const T2& reference_;
+  const Use& use_;
   double beta_, tolerance_;
 };
 

@@ -47,8 +47,14 @@ template <kl_term KL, advantage_estimator Estimator, surrogate Surrogate = reinf
 class policy_gradient {
   using reward_kl = std::conditional_t<detail::kl_in_loss<KL>, no_kl, KL>;
   using loss_kl = std::conditional_t<detail::kl_in_loss<KL>, KL, no_kl>;
-  static_assert(!(KL::place == kl_place::reward_to_go &&
-                  (Surrogate::ratio == ratio_of::sequence || Surrogate::ratio == ratio_of::sequence_geometric_mean)),
+  static constexpr bool regresses = Surrogate::ratio == ratio_of::sequence_to_reference;
+  static_assert(!regresses || KL::place == kl_place::none,
+                "infalign::policy_gradient: regression has the KL term in it: use no_kl");
+  static_assert(
+      !regresses || !requires(const Estimator& e) { e.smallest_group(); },
+      "infalign::policy_gradient: regression takes no_baseline; to compare the responses to a prompt, use "
+      "k1_in_reward, group_mean and reinforce");
+  static_assert(!(KL::place == kl_place::reward_to_go && detail::of_whole_response<Surrogate>),
                 "infalign::policy_gradient: k1_reward_to_go differs by token, and a sequence-level surrogate has one "
                 "advantage a response: use k1_in_reward");
 

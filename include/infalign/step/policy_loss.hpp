@@ -39,8 +39,8 @@ namespace INFALIGN_NAMESPACE {
 /// or its gradient is not finite.
 template <kl_term KL = no_kl, surrogate Surrogate = reinforce, aggregation Aggregation = sequence_mean_of_token_sums>
 class policy_loss {
-  static constexpr bool of_response =
-      Surrogate::ratio == ratio_of::sequence || Surrogate::ratio == ratio_of::sequence_geometric_mean;
+  static constexpr bool of_response = detail::of_whole_response<Surrogate>,
+                        to_reference = Surrogate::ratio == ratio_of::sequence_to_reference;
   static constexpr bool sums_tokens = std::same_as<Aggregation, sequence_mean_of_token_sums>;
   static_assert(
       !detail::kl_in_reward<KL>,
@@ -48,6 +48,8 @@ class policy_loss {
   static_assert(!of_response || sums_tokens,
                 "infalign::policy_loss: a sequence-level surrogate has one term a response, so it takes "
                 "sequence_mean_of_token_sums");
+  static_assert(KL::place == kl_place::none || !to_reference,
+                "infalign::policy_loss: regression has the KL term in it: use no_kl");
   static_assert(KL::place != kl_place::sequence_loss || sums_tokens,
                 "infalign::policy_loss: a KL loss on the whole sequence takes sequence_mean_of_token_sums; a "
                 "token-weighted mean weighs it unlike the reward");
@@ -139,8 +141,11 @@ class policy_loss {
   void run(const char* function, step_result<S>& result, workspace* space, const token_batch<S, Mask>& batch,
            const batch_size& size, const Credit& credit, double centre,
            const detail::response_sums* known = nullptr) const {
-    if (KL::place != kl_place::none && batch.log_probabilities.rows() > 0 && !batch.reference_log_probabilities.given())
-      detail::fail(function, "reference_log_probabilities for the KL term", "none");
+    if ((KL::place != kl_place::none || to_reference) && batch.log_probabilities.rows() > 0 &&
+        !batch.reference_log_probabilities.given())
+      detail::fail(function,
+                   detail::concat("reference_log_probabilities for the ", to_reference ? "regression" : "KL term"),
+                   "none");
     if (Surrogate::ratio == ratio_of::nothing && batch.old_log_probabilities.given())
       detail::fail(function, "no old_log_probabilities with reinforce, which is on-policy",
                    "some: use sequence_clip, ppo_clip or cispo");
@@ -265,9 +270,11 @@ class policy_loss {
                          double advantage) const {
     double slope = 0;
     const auto add = [&](double share, const auto& f, const auto& kl) {
-      const detail::whole_response whole(sums, share);
+      detail::whole_response whole(sums, share);
+      detail::term_weights whole_weights = weights;
+      if (to_reference) whole.scaled = sums.to_reference, whole_weights.off_policy = false;
       detail::unit_terms<double, 1> terms(whole);
-      terms.compute(weights, f, advantage, kl);
+      terms.compute(whole_weights, f, advantage, kl);
       result.loss += terms.loss;
       slope += terms.slopes[0] * share;
       if constexpr (std::same_as<decltype(f), const Surrogate&>) result.add_ratios(terms, 1);

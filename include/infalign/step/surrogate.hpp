@@ -18,10 +18,11 @@ namespace INFALIGN_NAMESPACE {
 
 /// What ρ is a ratio of.
 enum class ratio_of {
-  nothing,                 ///< no ratio: on-policy only
-  token,                   ///< of each token
-  sequence,                ///< of the whole response: the product over its tokens
-  sequence_geometric_mean  ///< the geometric mean over the tokens of a response
+  nothing,                  ///< no ratio: on-policy only
+  token,                    ///< of each token
+  sequence,                 ///< of the whole response: the product over its tokens
+  sequence_geometric_mean,  ///< the geometric mean over the tokens of a response
+  sequence_to_reference     ///< of the whole response, π_θ/π_ref: ρ is 1, and δ is passed in place of log π_θ
 };
 
 /// One term of the loss.
@@ -47,6 +48,10 @@ concept surrogate = requires(const F& f, float s, double d) {
 };
 
 namespace detail {
+
+/// True if a surrogate has one term for a response, false if it has one for each token.
+template <surrogate F>
+inline constexpr bool of_whole_response = F::ratio != ratio_of::nothing&& F::ratio != ratio_of::token;
 
 inline void check_clip(const char* function, double low, double high) {
   if (!is_finite(low) || low < 0 || low > 1) fail(function, "low in [0, 1]", concat(low));
@@ -82,9 +87,13 @@ struct clipped_ratio {
 
 }  // namespace detail
 
-/// REINFORCE. Unbiased on-policy. Off-policy it is an error, not a biased gradient.
+/// REINFORCE. Unbiased on-policy; with `old_log_probabilities` it is an error.
 ///
 ///     L = −A·log π
+///
+/// With `k1_in_reward{β}` and `group_mean` or `leave_one_out` it can be trained on responses of any policy, without
+/// `old_log_probabilities`: the gradient is that of the squares of (R_m − βδ_m) − (R_k − βδ_k) over all pairs in a group,
+/// whose minimum is the optimal policy (REBEL: Gao et al., arXiv:2404.16767, with the reference as base policy).
 ///
 /// Source: Williams, 1992.
 struct reinforce {
@@ -183,6 +192,38 @@ struct cispo {
       return {.loss = -weight.value * advantage * log_probability,
               .slope = -weight.value * advantage,
               .clipped = weight.end};
+    };
+  }
+};
+
+/// Least squares towards the optimal policy, on responses of any policy. δ is the log-ratio log π_θ − log π_ref of a
+/// response.
+///
+///     L = (βδ − T)²/(2β),   slope βδ − T for each of its tokens
+///
+/// T is given as the reward, with `no_kl` and `no_baseline`: T = Φ(u) − β·log Z with `log_partition`, or r − V with
+/// `optimal_values`. The minimum is the policy that maximises E[Φ] − β·KL if the responses cover all that it can give.
+/// On-policy, the mean of −gradient is ∇(E[Φ] − β·KL), whatever Z. Off-policy, a Z that is too large collapses the policy.
+/// If there are two or more responses to each prompt, prefer `k1_in_reward` with `group_mean` and `reinforce`, which need
+/// no Z.
+///
+/// Errors: unless β is finite and above 0; without `reference_log_probabilities`.
+/// Source: QRPO, Matrenok et al., arXiv:2507.08068, whose loss is 2β·L; A*-PO, arXiv:2505.20686.
+struct regression {
+  /// β, above 0.
+  double beta;
+  /// δ of the whole response.
+  static constexpr ratio_of ratio = ratio_of::sequence_to_reference;
+
+  /// Checks β.
+  void check() const { detail::check_positive("regression", "a beta", beta); }
+
+  /// The term of the target T.
+  template <real_scalar S>
+  auto prepare(S target) const {
+    return [target, weight = static_cast<S>(beta)](S delta, const probability_ratio<S>&) -> surrogate_term<S> {
+      const S excess = weight * delta - target;
+      return {.loss = excess * (excess / (2 * weight)), .slope = excess};
     };
   }
 };

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <infalign/detail/numerics.hpp>
-#include <infalign/procedure.hpp>
+#include <infalign/theory/mixed_use.hpp>
 #include <infalign/transform/transforms.hpp>
 
 #include <algorithm>
@@ -31,6 +31,12 @@ struct at_beta {
 /// A KL to the reference, for which β is found.
 struct at_kl {
   double kl;  ///< In nats per response, at least 1e-12.
+};
+
+/// The number of reference rewards of each prompt. It need not be whole: a prior makes K of them as good as
+/// `equivalent_count(K)`.
+struct at_count {
+  double count;  ///< At least 1; infinity for the true distribution.
 };
 
 namespace detail {
@@ -74,6 +80,9 @@ class aligned_policy {
 
   /// log p(u), for u in [0, 1].
   double log_density(double u) const { return (value(u) - top_) / beta_ - log_total_; }
+
+  /// log Z, with Z = ∫ e^{Φ(u)/β} du, so that log p(u) = Φ(u)/β − log Z.
+  double log_partition() const { return top_ / beta_ + log_total_; }
 
   /// p(u), for u in [0, 1].
   double density(double u) const { return std::exp(log_density(u)); }
@@ -120,12 +129,23 @@ class aligned_policy {
     return win_rate(both, both);
   }
 
+  /// The mean win rate of several uses.
+  template <inference_use Use>
+  double win_rate(const Use& use) const {
+    return 1 - loss_rate(use);
+  }
+
   /// 1 − W, relatively accurate if it is small.
   template <procedure T1, procedure T2>
   double loss_rate(const T1& policy_procedure, const T2& reference_procedure) const {
-    detail::check_part(policy_procedure);
-    detail::check_part(reference_procedure);
-    const auto loss = [&](double u) { return policy_procedure.cdf(cdf(u)) * reference_procedure.density(u); };
+    return loss_rate(detail::only_use(policy_procedure, reference_procedure));
+  }
+
+  /// As above, for several uses.
+  template <inference_use Use>
+  double loss_rate(const Use& use) const {
+    detail::check_part(use);
+    const auto loss = [&](double u) { return use.loss(cdf(u), u); };
     const double relative = 100 * relative_;  // G₁ may magnify the relative error of F
     const double rough = over_cells({1e-14, relative}, loss);
     return rough > 1e-4 ? rough : over_cells({std::max(0.1 * relative, 1e-10) * rough, relative}, loss);
@@ -271,6 +291,9 @@ struct transform_with_beta {
   double beta;      ///< The weight of the KL term that Φ is made for.
   double kl;        ///< The KL to the reference after training.
   double win_rate;  ///< The win rate after training.
+
+  /// log Z of the policy: see `log_partition`.
+  double log_partition() const { return aligned_policy(transform, at_beta{beta}).log_partition(); }
 
   /// Throws if the transform's parameters are wrong.
   template <real_scalar S>

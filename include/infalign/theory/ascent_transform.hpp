@@ -3,7 +3,7 @@
 #pragma once
 
 #include <infalign/detail/eigen.hpp>
-#include <infalign/procedure.hpp>
+#include <infalign/theory/mixed_use.hpp>
 #include <infalign/transform/transforms.hpp>
 
 #include <algorithm>
@@ -18,7 +18,7 @@ namespace INFALIGN_NAMESPACE {
 /// The transform along which the win rate of the current policy rises fastest. F is the CDF of the policy's calibrated
 /// rewards, (G₁, g₁) the procedure of the policy, (G₂, g₂) that of the reference.
 ///
-///     Φ(u) = ∫₀ᵘ g₁(F(v)) g₂(v) dv
+///     Φ(u) = ∫₀ᵘ g₁(F(v)) g₂(v) dv,   for a `mixed_use` the sum of share·Φ over its uses
 ///
 /// Compute it anew every few small steps: training then climbs to the optimum of W − β·KL without a parameter to tune.
 /// Training on one Φ to convergence before the next is computed does not converge.
@@ -27,11 +27,10 @@ namespace INFALIGN_NAMESPACE {
 /// not depend on the prompt, to many.
 /// Accuracy: Φ(0) = 0; exact at the distinct u for the empirical F; linear between them.
 /// Errors: throws if there is no u, if one is NaN or outside [0, 1], and if a procedure is invalid.
-template <array_expression U, procedure T1, procedure T2>
-tabulated ascent_transform(const U& u, const T1& policy_procedure, const T2& reference_procedure) {
+template <array_expression U, inference_use Use>
+tabulated ascent_transform(const U& u, const Use& use) {
   constexpr auto name = "ascent_transform";
-  detail::check_part(policy_procedure);
-  detail::check_part(reference_procedure);
+  detail::check_part(use);
   const auto values = detail::evaluated(u);
   if (values.size() == 0) detail::fail(name, "at least one calibrated reward", "none");
   detail::check_scored(name, values.data(), values.size(), 0, unscored::error);
@@ -42,19 +41,22 @@ tabulated ascent_transform(const U& u, const T1& policy_procedure, const T2& ref
                  detail::concat(sorted.front() < 0 ? sorted.front() : sorted.back()));
 
   std::vector<double> knots{0}, phi{0};
-  double reference = 0;                                    // G₂ at the last knot
   const auto rise_to = [&](double v, std::size_t below) {  // F = below/size from the last knot to v
     if (v <= knots.back()) return;
-    const double next = reference_procedure.cdf(v);
     const double F = static_cast<double>(below) / static_cast<double>(sorted.size());
-    phi.push_back(phi.back() + policy_procedure.density(F) * (next - reference));
+    phi.push_back(phi.back() + use.rise(F, knots.back(), v));
     knots.push_back(v);
-    reference = next;
   };
   for (std::size_t i = 0; i < sorted.size(); ++i) rise_to(sorted[i], i);
   rise_to(1, sorted.size());
   const auto size = static_cast<Eigen::Index>(knots.size());
   return {Eigen::Map<const array<double>>(knots.data(), size), Eigen::Map<const array<double>>(phi.data(), size)};
+}
+
+/// As above, for one pair of procedures.
+template <array_expression U, procedure T1, procedure T2>
+tabulated ascent_transform(const U& u, const T1& policy_procedure, const T2& reference_procedure) {
+  return ascent_transform(u, detail::only_use(policy_procedure, reference_procedure));
 }
 
 /// As above, with one procedure for both.

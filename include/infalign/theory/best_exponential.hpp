@@ -46,7 +46,7 @@ inline void check_kl(const char* function, double kl) {
 
 }  // namespace detail
 
-/// The `normalized_exponential` with the highest win rate at a KL: its t and β.
+/// The `normalized_exponential` with the highest win rate at a KL, for a pair of procedures or a `mixed_use`: its t and β.
 ///
 /// t is above 0 for best-of-n and below 0 for worst-of-n. t is 0 (the identity) if no other t is better by 1e-10. The
 /// most that any transform reaches is found by `optimal_transform`.
@@ -58,23 +58,28 @@ inline void check_kl(const char* function, double kl) {
 /// Accuracy: 1e-9 in the win rate; 1e-4 relative in t, because the win rate is flat at its maximum.
 /// Cost: 0.05 to 0.3 seconds.
 /// Errors: throws if the KL is below 1e-12 or above what an exponential reaches, and if a procedure is invalid.
-template <procedure T1, procedure T2>
-transform_with_beta<normalized_exponential> best_exponential(const T1& policy_procedure, const T2& reference_procedure,
-                                                             at_kl at) {
+template <inference_use Use>
+transform_with_beta<normalized_exponential> best_exponential(const Use& use, at_kl at) {
   using namespace detail;
   constexpr auto name = "best_exponential";
   check_kl(name, at.kl);
-  check_part(policy_procedure);
-  check_part(reference_procedure);
+  check_part(use);
   const auto loss = [&](double t) {
     const anchored_exponential phi{t};
     const auto beta = find_beta(phi, at.kl).beta;
-    return beta ? std::log(aligned_policy(phi, at_beta{*beta}).loss_rate(policy_procedure, reference_procedure)) : 0.0;
+    return beta ? std::log(aligned_policy(phi, at_beta{*beta}).loss_rate(use)) : 0.0;
   };
   if (loss(0) == 0)
     fail(name, concat("a kl of at most ", find_beta(anchored_exponential{0}, at.kl).most_kl), concat(at.kl));
   const aligned_policy policy(anchored_exponential{best_rate(loss, 1e-5)}, at);
-  return {{policy.transform().t}, policy.beta(), policy.kl(), policy.win_rate(policy_procedure, reference_procedure)};
+  return {{policy.transform().t}, policy.beta(), policy.kl(), policy.win_rate(use)};
+}
+
+/// As above, for one pair of procedures.
+template <procedure T1, procedure T2>
+transform_with_beta<normalized_exponential> best_exponential(const T1& policy_procedure, const T2& reference_procedure,
+                                                             at_kl at) {
+  return best_exponential(detail::only_use(policy_procedure, reference_procedure), at);
 }
 
 /// As above, with one procedure for both.

@@ -16,12 +16,6 @@
 /// What training reaches if the calibrated reward is estimated from few reference rewards.
 namespace INFALIGN_NAMESPACE {
 
-/// The number of reference rewards of each prompt. It need not be whole: a prior makes K of them as good as
-/// `equivalent_count(K)`.
-struct at_count {
-  double count;  ///< At least 1; infinity for the true distribution.
-};
-
 namespace detail {
 
 /// Numbers that are spread evenly over [0, 1) as random ones are, and the same in every run.
@@ -113,8 +107,8 @@ class few_reference_policy {
   }
 
   /// The mean of 1 − W.
-  template <class T1, class T2>
-  double loss_rate(const T1& policy_procedure, const T2& reference_procedure) const {
+  template <class Use>
+  double loss_rate(const Use& use) const {
     constexpr double place[2] = {0.33998104358485626480, 0.86113631159405257522},
                      part[2] = {0.65214515486254614263, 0.34785484513745385737};  // Gauss-Legendre, exact to degree 7
     double sum = 0;
@@ -128,8 +122,7 @@ class few_reference_policy {
         for (int i = 0; i < 2; ++i)
           for (const double side : {-1.0, 1.0}) {
             const double from = half * (1 + side * place[i]);
-            sum += half * part[i] * policy_procedure.cdf(std::min(1.0, cdf + density * from)) *
-                   reference_procedure.density(ends[k] + from);
+            sum += half * part[i] * use.loss(std::min(1.0, cdf + density * from), ends[k] + from);
           }
         cdf += 2 * half * density;
       }
@@ -163,18 +156,15 @@ class few_reference_policy {
 /// Accuracy: 0.002 in the win rate, from a fixed set of draws; 5 % in t, because the win rate is flat at its maximum.
 /// Cost: 0.1 to 0.4 seconds.
 /// Errors: as `best_exponential`, and if the count is below 1.
-template <procedure T1, procedure T2>
-transform_with_beta<normalized_exponential> best_exponential(const T1& policy_procedure, const T2& reference_procedure,
-                                                             at_kl at, at_count references) {
+template <inference_use Use>
+transform_with_beta<normalized_exponential> best_exponential(const Use& use, at_kl at, at_count references) {
   using namespace detail;
   constexpr auto name = "best_exponential";
   check_kl(name, at.kl);
   if (is_nan(references.count) || !(references.count >= 1))
     fail(name, "a count of at least 1", concat(references.count));
-  if (references.count > few_reference_policy::most_references)
-    return best_exponential(policy_procedure, reference_procedure, at);
-  check_part(policy_procedure);
-  check_part(reference_procedure);
+  if (references.count > few_reference_policy::most_references) return best_exponential(use, at);
+  check_part(use);
   few_reference_policy policy(references.count);
   double most_kl = 0;
   const auto train = [&](double t) {
@@ -190,14 +180,19 @@ transform_with_beta<normalized_exponential> best_exponential(const T1& policy_pr
     most_kl = std::max(most_kl, (at_low + 1) * at.kl);
     return find_root(excess, {low, high, at_low, at_high}, 1e-7);
   };
-  const auto loss = [&](double t) {
-    return train(t) ? std::log(policy.loss_rate(policy_procedure, reference_procedure)) : 0.0;
-  };
+  const auto loss = [&](double t) { return train(t) ? std::log(policy.loss_rate(use)) : 0.0; };
   if (loss(0) == 0) fail(name, concat("a kl of at most ", most_kl, " for so few references"), concat(at.kl));
   const double t = best_rate(loss, 1e-2);
   const double beta = std::exp(train(t).value());
   policy.train(anchored_exponential{t}, beta);
-  return {{t}, beta, policy.kl(), 1 - policy.loss_rate(policy_procedure, reference_procedure)};
+  return {{t}, beta, policy.kl(), 1 - policy.loss_rate(use)};
+}
+
+/// As above, for one pair of procedures.
+template <procedure T1, procedure T2>
+transform_with_beta<normalized_exponential> best_exponential(const T1& policy_procedure, const T2& reference_procedure,
+                                                             at_kl at, at_count references) {
+  return best_exponential(detail::only_use(policy_procedure, reference_procedure), at, references);
 }
 
 /// As above, with one procedure for both.
