@@ -325,6 +325,60 @@ TEST_CASE("Credit for the best of n has the gradient of the expected maximum of 
       }
 }
 
+TEST_CASE("Credit for any ordered choice among n has the gradient of the expected reward of what is chosen") {
+  const setting s(3, 2, 21);
+  const array<double> soft = order_weights(soft_best_of{3, 2}), median{{0, 1, 0}}, any{{0.5, -1, 2}};
+  for (const array<double>& weight : {soft, median, any}) {
+    const table expected = numeric_gradient(s, expectation(s, 3, [&](const auto& group) {
+                                              array<double> r(3);
+                                              for (Index k = 0; k < 3; ++k)
+                                                r[k] = s.reward[group[static_cast<std::size_t>(k)]];
+                                              std::sort(r.begin(), r.end());
+                                              return (weight * r).sum();
+                                            }));
+    for (Index M = 3; M <= s.largest_group(); ++M)
+      for (const auto baseline : {set_baseline::none, set_baseline::others}) {
+        const policy_gradient step{no_kl{}, order_weighted{weight, baseline}};
+        CHECK(distance(ascent(s, step, 1, M), expected) < 1e-10);
+      }
+  }
+}
+
+// The win rate of a soft choice of the policy against a soft choice of the reference: E[f(S)], f the weighted mean of win
+// probabilities in order.
+TEST_CASE("Credit for a soft choice on win probabilities has the gradient of its win rate") {
+  const setting s(3, 2, 22);
+  const soft_best_of both{3, 4};
+  const array<double> reference = s.log_of(s.reference).exp();
+  array<double> wins(s.size());
+  for (Index y = 0; y < s.size(); ++y) {
+    const double below = (s.reward < s.reward[y]).select(reference, 0).sum(),
+                 up_to = (s.reward <= s.reward[y]).select(reference, 0).sum();
+    wins[y] = 0.5 * (both.cdf(std::min(below, 1.0)) + both.cdf(std::min(up_to, 1.0)));
+  }
+  const table expected = numeric_gradient(
+      s, [&](const table& policy) { return exact_win_rate(s.reward, s.log_of(policy).exp(), reference, both); });
+  setting with_wins = s;
+  with_wins.reward = wins;
+  const policy_gradient step{no_kl{}, order_weighted{order_weights(both)}};
+  CHECK(distance(ascent(with_wins, step, 1, 3), expected) < 1e-9);
+  CHECK(expected.matrix().norm() > 0.05);
+}
+
+// The gradient of Σ over k = 1, …, M of E[max of k]/k, which is that of ∫ log P(R > t) dt but for terms of order M.
+TEST_CASE("MaxRL has the gradient of the sum of E[max of k]/k, whatever its constant") {
+  setting s(3, 2, 23);
+  s.reward = s.reward - s.reward.minCoeff();
+  for (Index M = 1; M <= s.largest_group(); ++M) {
+    table expected = table::Zero(s.logits.rows(), s.logits.cols());
+    for (Index k = 1; k <= M; ++k)
+      expected += numeric_gradient(s, expectation(s, k, [&](const auto& group) { return largest(s, group); })) /
+                  static_cast<double>(k);
+    for (const double constant : {0., 1.})
+      CHECK(distance(ascent(s, policy_gradient{no_kl{}, max_rl{constant}}, 1, M), expected) < 1e-10);
+  }
+}
+
 // The others of a group are draws of π_old, and the ratio of a response corrects only that response. For n = 2 the step
 // is 2·∇_π E[max(R(y), R(z))] with y ~ π and z ~ π_old.
 TEST_CASE("Off-policy, credit for the best of n corrects the response itself, not the others of its group") {

@@ -2,16 +2,14 @@
 // Copyright (c) 2026 the infalign authors
 #pragma once
 
-#include <infalign/step/advantage.hpp>
+#include <infalign/step/order_weighted.hpp>
 
 #include <algorithm>
-#include <numeric>
 
 #include <infalign/detail/begin.hpp>
 
 /// \file
-/// Advantage estimators for the best or the worst of n responses, whatever the reward. The advantage of a response is
-/// what it adds to the sets of n responses that it belongs to.
+/// Advantage estimators for the best or the worst of n responses, whatever the reward: the ends of `order_weighted`.
 namespace INFALIGN_NAMESPACE {
 
 namespace detail {
@@ -20,29 +18,12 @@ inline void check_sets(const char* function, int n) {
   if (n < 1) fail(function, "n of at least 1", concat(n));
 }
 
-/// Calls use(credit) with credit_i = M/C(M, n) · Σ over sets S of n responses with i of (max R over S − a value of the
-/// others), less a constant.
-///
-/// Computed as a sum of differences, so that equal rewards have equal credit: it is 0 for the smallest reward, and from
-/// the p-th to the (p + 1)-th smallest it grows by M·C(p − lag, n − 1)/C(M, n) times the step in reward.
-template <class R, class F>
-void set_credit(const R& rewards, int n, Eigen::Index lag, workspace* space, const F& use) {
-  const auto M = rewards.size();
-  scratch<Eigen::Index> order(space, M);
-  std::iota(order.begin(), order.end(), Eigen::Index{0});
-  std::sort(order.begin(), order.end(), [&](Eigen::Index a, Eigen::Index b) { return rewards[a] < rewards[b]; });
-
-  scratch<double> growth(space, M);  // growth[p] = M·C(p, n − 1)/C(M, n), from n at p = M − 1 downwards
-  growth[M - 1] = n;
-  for (auto p = M - 1; p > 0; --p)
-    growth[p - 1] = growth[p] * static_cast<double>(std::max<Eigen::Index>(p - n + 1, 0)) / static_cast<double>(p);
-  scratch<double> credit(space, M);
-  for (Eigen::Index p = 1; p < M; ++p) {
-    const auto above = order[p], below = order[p - 1];
-    credit[above] =
-        credit[below] + growth[p - lag] * (static_cast<double>(rewards[above]) - static_cast<double>(rewards[below]));
-  }
-  use(Eigen::Map<const array<double>>(credit.data(), M));
+/// Writes the credit for the best of n.
+template <class R, class Result>
+void best_credit(const R& r, int n, set_baseline baseline, Result&& result, workspace* space) {
+  set_credit(
+      r, n, [n](int k) { return k == n ? 1.0 : 0.0; }, baseline, space,
+      [&](const auto& c) { result = c.template cast<typename R::Scalar>(); });
 }
 
 }  // namespace detail
@@ -72,7 +53,7 @@ struct max_at_n {
     if (n == 1)
       result = r;
     else
-      detail::set_credit(r, n, 0, space, [&](const auto& c) { result = c.template cast<typename R::Scalar>(); });
+      detail::best_credit(r, n, set_baseline::others, result, space);
   }
 };
 
@@ -95,8 +76,7 @@ struct centered_max_at_n {
   /// Writes the advantages of one group.
   template <vector_expression R, class Result>
   void operator()(const R& r, Result&& result, workspace* space) const {
-    detail::set_credit(r, n, 1, space,
-                       [&](const auto& c) { result = (c - c.mean()).template cast<typename R::Scalar>(); });
+    detail::best_credit(r, n, set_baseline::group_mean, result, space);
   }
 };
 
