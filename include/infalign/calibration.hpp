@@ -6,6 +6,7 @@
 /// A reward becomes its rank among the reference policy's rewards for the same prompt.
 
 #include <infalign/calibration/calibrate.hpp>
+#include <infalign/calibration/joint.hpp>
 #include <infalign/calibration/leave_one_out.hpp>
 #include <infalign/calibration/prior.hpp>
 #include <infalign/calibration/prior_state.hpp>

@@ -13,16 +13,27 @@
 /// Shaped rewards: calibration | transform | transform ..., as one functor.
 namespace INFALIGN_NAMESPACE {
 
-/// A functor from rewards to calibrated rewards of the same scalar type: `calibration`, or a user's own.
+namespace detail {
+
 template <class C>
-concept reward_calibration = real_scalar<typename C::Scalar> &&
-    requires(const C& c, const matrix<typename C::Scalar>& rewards) {
+concept calibrates = requires(const C& c, const matrix<typename C::Scalar>& rewards) {
   { c(rewards) } -> std::same_as<matrix<typename C::Scalar>>;
 };
+template <class C>
+concept calibrates_several = C::rewards >
+1;
+
+}  // namespace detail
+
+/// A functor from rewards to calibrated rewards of the same scalar type: `calibration`, `joint_calibration`, which takes
+/// `C::rewards` batches of rewards, or a user's own.
+template <class C>
+concept reward_calibration = real_scalar<typename C::Scalar> &&(detail::calibrates<C> || detail::calibrates_several<C>);
 
 /// Rewards for training: calibrated, then transformed.
 ///
-/// It is called as its calibration is: `shape(rewards)` (P × M), or `shape(prompt, rewards)` (a flat batch).
+/// It is called as its calibration is: `shape(rewards)` (P × M), or `shape(prompt, rewards)` (a flat batch); with several
+/// rewards for a `joint_calibration`.
 ///
 /// NaN: as in the calibration; the transform propagates it.
 /// Errors: the constructor checks the parameters of Φ; a call throws what its stages throw.
