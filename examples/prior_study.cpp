@@ -116,7 +116,7 @@ double win_rate_at(const table& data, const matrix<double>& u, double t, double 
   }
   const auto beta = beta_at_mean_kl(scores, kl);
   if (!beta) return std::nan("");  // so few references, or ties, do not reach this KL
-  return finite_win_rates(rewards, scores, *beta, procedure).mean();
+  return finite_policies(scores, at_beta{*beta}).win_rates(rewards, procedure).mean();
 }
 
 /// The number of references at which a curve over 2, 4, 8, … reaches a win rate.

@@ -33,7 +33,7 @@ using rows = std::vector<array<double>>;
 /// The mean over prompts of the policy's exact win rate against the reference.
 template <procedure Procedure>
 double mean_win_rate(const rows& scores, double beta, const Procedure& procedure) {
-  return finite_win_rates(rows(scores.size(), rewards), scores, beta, procedure).mean();
+  return finite_policies(scores, at_beta{beta}).win_rates(rows(scores.size(), rewards), procedure).mean();
 }
 
 /// Scores of responses, from K reference rewards for each prompt.

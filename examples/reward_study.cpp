@@ -124,7 +124,7 @@ void report(const char* name, const Procedure& procedure, const std::vector<colu
     std::printf("%-10s %4.2f", name, kl);
     for (const auto& s : scores)
       if (const auto beta = s.empty() ? std::nullopt : beta_at_mean_kl(s, kl))
-        std::printf(" %6.4f", finite_win_rates(rewards, s, *beta, procedure).mean());
+        std::printf(" %6.4f", finite_policies(s, at_beta{*beta}).win_rates(rewards, procedure).mean());
       else
         std::printf(" %6s", "-");
     std::printf("\n");

@@ -87,7 +87,7 @@ double beta_near_mean_kl(const Scores& scores, double kl) {
 template <procedure T>
 array<double> win_rates_at(const std::vector<array<double>>& rewards, const std::vector<array<double>>& scores,
                            double kl, const T& procedure) {
-  return finite_win_rates(rewards, scores, beta_near_mean_kl(scores, kl), procedure);
+  return finite_policies(scores, at_beta{beta_near_mean_kl(scores, kl)}).win_rates(rewards, procedure);
 }
 
 inline double harmonic_mean(const std::vector<double>& x) {

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include <infalign/calibration/calibrate.hpp>
+#include <infalign/measure/mean_estimate.hpp>
 #include <infalign/theory/finite_policy.hpp>
 
 #include "arrays.hpp"
@@ -7,6 +9,7 @@
 #include <vector>
 
 using namespace infalign;
+using Eigen::Index;
 
 // Two responses with scores 0 and 1 at β = 1: e/(1 + e) = 0.731058578630.
 TEST_CASE("The policy is proportional to exp(score/β), and its KL is that to the uniform policy") {
@@ -37,8 +40,76 @@ TEST_CASE("β is found for a mean KL, and there is none beyond that of always ch
 TEST_CASE("The win rates of finite policies are exact, one for each prompt") {
   const std::vector<array<double>> rewards{array<double>{{0, 9}}, array<double>{{4, 4, 4}}},
       scores{array<double>{{0, 1}}, array<double>{{5, 1, 2}}};
-  const auto w = finite_win_rates(rewards, scores, 1, plain_sampling{});
+  const auto w = finite_policies(scores, at_beta{1}).win_rates(rewards, plain_sampling{});
   REQUIRE(w.size() == 2);
   CHECK(w[0] == Approx(0.25 + 0.731058578630 / 2).epsilon(1e-11));
   CHECK(w[1] == Approx(0.5));
+}
+
+TEST_CASE("KL and means of each prompt's policy are the sums over its responses") {
+  const matrix<double> scores{{1, 4, 2}, {0, 0, 9}, {-5, -5, -5}}, length{{10, 20, 30}, {1, 2, 3}, {7, 8, 9}};
+  const finite_policies policies{scores, at_beta{2}};
+  CHECK(policies.beta() == 2);
+  CHECK(policies.prompts() == 3);
+  const auto kl = policies.kl(), means = policies.means(length),
+             versus = policies.win_rates(length, best_of{3}, plain_sampling{});
+  for (Index p = 0; p < 3; ++p) {
+    double total = 0, expected_kl = 0, mean = 0;
+    for (Index m = 0; m < 3; ++m) total += std::exp(scores(p, m) / 2);
+    for (Index m = 0; m < 3; ++m) {
+      const double probability = std::exp(scores(p, m) / 2) / total;
+      CHECK(policies.probability(p)[m] == near(probability, 1e-15));
+      expected_kl += probability * std::log(3 * probability);
+      mean += probability * length(p, m);
+    }
+    CHECK(kl[p] == near(expected_kl, 1e-14));
+    CHECK(means[p] == near(mean, 1e-13));
+    // The best of 3 by length is the last response unless all three are others.
+    const double others = 1 - policies.probability(p)[2], first = policies.probability(p)[0];
+    CHECK(versus[p] == near((1 - others * others * others) * 5 / 6 +
+                                (others * others * others - first * first * first) / 2 + first * first * first / 6,
+                            1e-13));
+  }
+}
+
+TEST_CASE("With rewards of unlike scales one prompt takes most of the KL; calibrated rewards share it evenly") {
+  matrix<double> rewards(16, 64);
+  for (Index p = 0; p < 16; ++p)
+    for (Index m = 0; m < 64; ++m) rewards(p, m) = std::pow(10.0, static_cast<double>(p) / 5) * static_cast<double>(m * 37 % 64);
+  const finite_policies raw{rewards, at_kl{0.5}}, calibrated{calibrate(rewards, rewards), at_kl{0.5}};
+  CHECK(raw.kl().mean() == near(0.5, 1e-8));
+  CHECK(calibrated.kl().mean() == near(0.5, 1e-8));
+  Index prompt = 0;
+  CHECK(raw.kl().maxCoeff(&prompt) > 4 * 0.5);
+  CHECK(prompt == 15);
+  CHECK(calibrated.kl().maxCoeff() == near(calibrated.kl().minCoeff(), 1e-12));
+  CHECK(mean_over_prompts(calibrated.win_rates(rewards, best_of{4})).mean >
+        mean_over_prompts(raw.win_rates(rewards, best_of{4})).mean + 0.1);
+}
+
+TEST_CASE("A table, a ragged table and lists of floats are scores, and wrong ones are rejected") {
+  const matrix<float> scores{{1, 4}, {2, 9}};
+  const finite_policies table{scores, at_beta{3}},
+      lists{ragged(std::vector<std::vector<float>>{{1, 4}, {2, 9}}), at_beta{3}};
+  CHECK(same(table.kl(), lists.kl()));
+  const auto error = [](auto f) { return error_of(f); };
+  CHECK(error([] {
+          finite_policy(array<double>{{1, NaN}}, 1);
+        }) == "finite_policy: expected finite scores, got NaN at index 1");
+  CHECK(error([] { finite_policy(array<double>{{1}}, 0); }) ==
+        "finite_policy: expected a beta finite and above 0, got 0");
+  CHECK(error([] { finite_policy(array<double>(), 1); }) == "finite_policy: expected at least one score, got none");
+  CHECK(error([] { finite_policies(matrix<double>(0, 3), at_beta{1}); }) ==
+        "finite_policies: expected at least one prompt, got none");
+  CHECK(error([] { finite_policies(matrix<double>(0, 3), at_kl{1}); }) ==
+        "finite_policies: expected at least one prompt, got none");
+  CHECK(error([&] { finite_policies(scores, at_kl{0.7}); }) ==
+        "finite_policies: expected a kl below 0.693147181, which the best responses alone have, got 0.7");
+  CHECK(error([&] { finite_policies(scores, at_kl{-1}); }) == "finite_policies: expected a kl above 0, got -1");
+  CHECK(error([&] {
+          table.means(matrix<double>{{1, 2}});
+        }) == "finite_policies: expected 2 rows of values, one for each prompt, got 1");
+  CHECK(error([&] {
+          table.win_rates(matrix<double>{{1}, {2}}, best_of{2});
+        }) == "finite_policies: expected 2 rewards, one for each response, got 1 at row 0");
 }
