@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // reward_study FILE.jsonl [K]: the gain of calibrating and transforming your own rewards, before any training.
 // reward_study FILE.jsonl plan PROCEDURE KL: what to train with, for best-of-N or worst-of-N at a KL.
+// reward_study FILE.jsonl follow KEY [NAME]: over-optimisation: another number of what best-of-n by the reward shows.
 //
 // Each line is {"prompt": ..., "rewards": [...]}: the rewards of any number of the reference policy's responses to one
 // prompt. The first form compares four rewards: raw, z-scored per prompt, calibrated, and calibrated and exponentially
@@ -12,8 +13,14 @@
 // over all responses. Then there are columns for a prior that is learnt from the same references, with two transforms;
 // for two more transforms without it, and for the unbiased form of each; "-" if K is too small.
 //
+// The third form follows the lists under another key of each line, such as "lengths" or a true reward: its mean for every
+// n, the n at which it is largest, and its mean under the policies of the first form. With a NAME it writes NAME.csv and,
+// if gnuplot is installed, NAME.png.
+//
 // The second form measures on one half of each prompt's rewards what is calibrated from the other half. PROCEDURE is
 // best-of-N or worst-of-N, for example best-of-4.
+#include "follow.hpp"
+
 #include <infalign/adapters/jsonl.hpp>
 #include <infalign/infalign.hpp>
 
@@ -24,6 +31,7 @@
 #include <iostream>
 #include <optional>
 #include <random>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -179,20 +187,45 @@ bool print_plan_for(const Log& log, const std::string& name, double kl) {
   return false;
 }
 
+/// A file, or all of standard input, as a stream that can be read again.
+std::stringstream contents_of(const std::string& name) {
+  std::stringstream text;
+  if (name == "-") {
+    text << std::cin.rdbuf();
+    return text;
+  }
+  std::ifstream file(name);
+  if (!file || std::filesystem::is_directory(name)) throw std::runtime_error(name + ": cannot be opened");
+  text << file.rdbuf();
+  return text;
+}
+
+int follow_key(const std::string& file, const std::string& key, const std::string& name) {
+  auto text = contents_of(file);
+  const auto rewards = read_jsonl(text, file, unscored::propagate);
+  text.clear();
+  text.seekg(0);
+  const auto values = read_jsonl(text, file, unscored::propagate, key);
+  return follow::report(rewards.rewards, values.rewards, key, name);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const bool plan = argc == 5 && std::string(argv[2]) == "plan";
+  const bool follows = (argc == 4 || argc == 5) && std::string(argv[2]) == "follow";
   const int K = argc == 3 ? std::atoi(argv[2]) : 0;
   const auto usage = [] {
     std::fprintf(stderr,
                  "usage: reward_study FILE.jsonl [K]   (- for standard input)\n"
-                 "       reward_study FILE.jsonl plan best-of-4 0.5\n");
+                 "       reward_study FILE.jsonl plan best-of-4 0.5\n"
+                 "       reward_study FILE.jsonl follow lengths [NAME]\n");
     return 2;
   };
-  if (!plan && (argc < 2 || argc > 3 || (argc == 3 && K < 1))) return usage();
+  if (!plan && !follows && (argc < 2 || argc > 3 || (argc == 3 && K < 1))) return usage();
   try {
     const std::string name = argv[1];
+    if (follows) return follow_key(name, argv[3], argc == 5 ? argv[4] : "");
     const auto read =
         name == "-" ? read_jsonl(std::cin, name, unscored::propagate) : read_jsonl(name, unscored::propagate);
     const auto log = scored(read);

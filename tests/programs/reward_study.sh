@@ -102,6 +102,19 @@ for wrong in "best-of-0 0.5" "best-of 0.5" "mean-of-4 0.5" "best-of-4 x"; do
   [ $status -eq 2 ] || fail "plan $wrong: exit code $status"
 done
 
+# A second list is followed along: the mean value of the best of n by the reward, by hand for these ties.
+echo '{"rewards": [0.1, 0.4, 0.4, 0.8, 0.9, 0.9], "other": [1, 2, 5, 3, 0, 4]}' >"$folder/follow.jsonl"
+"$study" "$folder/follow.jsonl" follow other "$folder/picture" >"$folder/out"
+awk '$1 == 1 && $2 == 2.5 { a = 1 } $1 == 3 && $2 == 2.225 { b = 1 } $1 == 6 && $2 == 2 { c = 1 } END { exit !(a && b && c) }' "$folder/out" || fail "follow: $(cat "$folder/out")"
+grep -qF "other is largest at n = 1; n = 6 loses 0.5" "$folder/out" || fail "the peak: $(cat "$folder/out")"
+[ "$(wc -l <"$folder/picture.csv")" -eq 7 ] || fail "the curve's file"
+if command -v gnuplot >/dev/null; then [ -s "$folder/picture.png" ] || fail "no picture, although gnuplot is installed"; fi
+# A missing value takes its response out; a missing key is an error.
+[ "$(printf '{"rewards": [1, 2, 3, null], "x": [5, null, 7, 9]}\n' | "$study" - follow x | awk '$1 ~ /^[12]$/ { printf "%s ", $2 }')" = "6 7 " ] || fail "missing values"
+status=0
+"$study" "$folder/follow.jsonl" follow lengths 2>"$folder/error" || status=$?
+if [ $status -ne 1 ] || ! grep -qF 'expected an object with the key "lengths"' "$folder/error"; then fail "a missing key: $(cat "$folder/error")"; fi
+
 for k in 0 -1 x; do
   status=0
   "$study" "$folder/small.jsonl" $k 2>"$folder/error" || status=$?
@@ -119,6 +132,10 @@ best-of-4 1.00 0.8814 0.8799 0.8740 0.9271
 worst-of-4 0.25 0.6209 0.6042 0.7843 0.8557
 worst-of-4 0.50 0.6837 0.6597 0.8856 0.9473
 worst-of-4 1.00 0.7843 0.7558 0.9742 0.9925' 0.0002 || fail "real rewards"
+  "$study" "$data" follow lengths | awk '
+    function near(x, y) { return x - y < 0.001 && y - x < 0.001 }
+    $1 == 4 { a = near($2, 1374.79) || near($2, 1374.786762) } $1 == 56 { b = near($2, 1896.17) } $1 == "raw" { c = near($2, 1319.2) }
+    END { exit !(a && b && c) }' || fail "lengths of what best-of-n shows"
   # With few references the gain is smaller, but the order is the same: at K = 32 the transformed rewards are ahead of raw and z-scored ones.
   head -n 100 "$data" | "$study" - 32 | awk '/of-4/ && !($6 > $3 + 0.01 && $6 > $4 + 0.01) { print; bad = 1 } END { exit bad }' || fail "real rewards, K = 32"
 else

@@ -92,6 +92,9 @@ TEST_CASE("A table, a ragged table and lists of floats are scores, and wrong one
   const finite_policies table{scores, at_beta{3}},
       lists{ragged(std::vector<std::vector<float>>{{1, 4}, {2, 9}}), at_beta{3}};
   CHECK(same(table.kl(), lists.kl()));
+  const std::vector<array<double>> arrays{array<double>{{1, 4}}, array<double>{{2, 9}}};
+  CHECK(same(table.kl(), finite_policies(arrays, at_beta{3}).kl()));
+  CHECK(finite_policies(arrays, at_kl{0.4}).kl().mean() == near(0.4, 1e-8));
   const auto error = [](auto f) { return error_of(f); };
   CHECK(error([] {
           finite_policy(array<double>{{1, NaN}}, 1);

@@ -98,6 +98,12 @@ TEST_CASE("With a workspace ranks and advantages allocate nothing from the secon
   CHECK((u == advantage(rewards, max_at_n{.n = 3})).all());
   CHECK(later_allocations_of([&] { advantage_into(u, space, rewards, min_at_n{.n = 3}); }) == 0);
   CHECK((u == advantage(rewards, min_at_n{.n = 3})).all());
+  const order_weighted soft{order_weights(soft_best_of{3, 5})};
+  CHECK(later_allocations_of([&] { advantage_into(u, space, rewards, soft); }) == 0);
+  CHECK((u == advantage(rewards, soft)).all());
+  const matrix<float> positive = rewards.abs();
+  CHECK(later_allocations_of([&] { advantage_into(u, space, positive, max_rl{}); }) == 0);
+  CHECK((u == advantage(positive, max_rl{})).all());
   CHECK(later_allocations_of([&] { advantage_into(v, space, prompt, flat, centered_max_at_n{.n = 3}); }) == 0);
   CHECK((v == advantage(prompt, flat, centered_max_at_n{.n = 3})).all());
 

@@ -106,6 +106,15 @@ TEST_CASE("Calibration, transforms and advantages survive failing allocations") 
     return (calibration{reference} | tabulated{array<double>{{0, 1}}, array<double>{{2, 3}}})(rewards);
   });
   check("advantage", [] { return advantage(prompt, flat, max_at_n{2}); });
+  check("ordered credit", [] {
+    return advantage(prompt, flat, order_weighted{order_weights(soft_best_of{2, 3}), set_baseline::group_mean});
+  });
+  check("several rewards", [] {
+    const joint_calibration shape{rank_minimum{}, reference, reference};
+    return (shape | identity{})(prompt, flat, flat);
+  });
+  check("optimal_values", [] { return optimal_values(reference, at_beta{1}); });
+  check("partition_rank", [] { return calibrate(reference, rewards, partition_rank{power{2}, 0.3}); });
   matrix<double> result(5, 3);
   workspace space;
   check("leave-one-out into", [&]() -> const matrix<double>& {
@@ -154,6 +163,15 @@ TEST_CASE("Measures and theory survive failing allocations") {
   check("win_rates", [] { return win_rates(rewards, reference, best_of{2}); });
   check("win_rate", [] { return numbers(win_rate(rewards, reference, best_of{2})); });
   check("win_rate_curve", [] { return numbers(win_rate_curve<best_of>(rewards, reference)[2]); });
+  check("shown_values", [] { return shown_values(rewards, rewards, best_of{2}); });
+  check("shown_value_curve", [] { return numbers(shown_value_curve<best_of>(rewards, rewards)[2]); });
+  check("finite_policies", [] { return finite_policies(reference, at_kl{0.5}).means(reference); });
+  check("log_partition", [] {
+    return array<double>{{log_partition(power{3}, at_beta{0.3}), log_partition(power{3}, at_beta{0.3}, at_count{4})}};
+  });
+  check("mixed_use", [] {
+    return ascent_transform(rewards.abs() / 20, mixed_use{use{0.5, best_of{2}}, use{0.5, plain_sampling{}}}).value;
+  });
   check("drift", [] { return array<double>{{drift(reference, rewards).p_value}}; });
   check("kl_divergence", [] { return numbers(kl_divergence(now, before)); });
   check("exact_win_rate", [] {

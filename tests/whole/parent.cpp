@@ -39,10 +39,16 @@ double use_all() {
   run(policy_gradient{k3_token_loss{.beta = 0.1}, leave_one_out{}, ppo_clip{}, token_mean{}});
   run(policy_gradient{k1_reward_to_go{.beta = 0.1}, group_standardized{}, cispo{}, token_mean{}});
   run(policy_gradient{k1_in_reward{.beta = 0.1}, max_at_n{2}, sequence_clip{}});
+  run(policy_gradient{no_kl{}, no_baseline{}, regression{.beta = 0.1}});
+  run(policy_gradient{no_kl{}, order_weighted{order_weights(soft_best_of{2, 3})}, sequence_clip{}});
+  run(policy_gradient{no_kl{}, max_rl{.constant = 1}, sequence_clip{}});
+  sum += static_cast<double>((joint_calibration{rank_sum{}, reference, reference} | power{2})(rewards, rewards).sum());
   sum += policy_loss{k2_token_loss{.beta = 0.1}, ppo_clip{}}(batch, array<S>(array<S>::Ones(8))).loss;
 
   sum += win_rate(rewards, reference, best_of{2}).mean + drift(reference, rewards).mean;
-  sum += optimal_transform(best_of{4}, at_beta{0.1}).win_rate;
+  sum += shown_value(rewards, rewards, best_of{2}).mean;
+  sum += optimal_transform(mixed_use{use{0.5, best_of{4}}, use{0.5, plain_sampling{}}}, at_beta{0.1}).win_rate;
+  sum += log_partition(soft_logarithm{4, 10}, at_beta{0.3}) + finite_policies(reference, at_beta{0.3}).kl().mean();
   sum += plan_rewards(reference, best_of{2}, at_kl{0.5}).beta;
   return sum;
 }

@@ -52,6 +52,8 @@ TEST_CASE("Const functors may be called in many threads at once") {
   check("shaping", [&] { return shape(b.rewards); });
   check("leave-one-out", [&] { return calibrate_leave_one_out(prompt, flat); });
   check("advantage", [&] { return advantage(prompt, flat, max_at_n{2}); });
+  const joint_calibration several{rank_product{}, reference, reference};
+  check("several rewards", [&] { return several(b.rewards, b.rewards); });
 
   const policy_gradient step{k1_reward_to_go{.beta = 0.1}, leave_one_out{}, ppo_clip{}, token_mean{}};
   const policy_advantages credit{k1_in_reward{.beta = 0.1}, batch_standardized{}};

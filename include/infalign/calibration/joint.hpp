@@ -230,7 +230,7 @@ class joint_calibration {
         name,
         [this](const auto& prompts, const auto& first, const auto&... more) {
           auto result = detail::make_result(prompts, first);
-          compute(detail::packed_rows(result.data(), prompts), prompts, first, more...);
+          this->compute(detail::packed_rows(result.data(), prompts), prompts, first, more...);
           return result;
         },
         batch...);
@@ -288,7 +288,7 @@ class joint_calibration {
     const double work = static_cast<double>(prompts.size()) * 1e3;
     prompts.for_each_run(first, work, 0, [&](Eigen::Index p, Eigen::Index, const Scalar* run, Eigen::Index n) {
       const detail::joint_row<Scalar, m> row(call, {tables.row(p)...}, p);
-      const Eigen::Index begin = run - first.data;
+      const auto begin = static_cast<Eigen::Index>(run - first.data);
       for (Eigen::Index i = begin; i < begin + n; ++i) {
         std::array<Scalar, m> y;
         bool scored = row.count() > 0;

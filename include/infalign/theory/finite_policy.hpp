@@ -107,10 +107,10 @@ class finite_policies {
  public:
   /// The policies at a β.
   template <class Scores>
-  finite_policies(const Scores& scores, at_beta at) : finite_policies(detail::row_lists(scores), at.beta) {}
+  finite_policies(const Scores& scores, at_beta at) : finite_policies(at.beta, detail::row_lists(scores)) {}
   /// The policies at a mean KL.
   template <class Scores>
-  finite_policies(const Scores& scores, at_kl at) : finite_policies(detail::row_lists(scores), at) {}
+  finite_policies(const Scores& scores, at_kl at) : finite_policies(at, detail::row_lists(scores)) {}
 
   double beta() const { return beta_; }                                ///< β.
   Eigen::Index prompts() const { return detail::size_of(policies_); }  ///< P.
@@ -153,11 +153,11 @@ class finite_policies {
  private:
   using lists = std::vector<array<double>>;
 
-  finite_policies(const lists& scores, double beta) : beta_(beta) {
+  finite_policies(double beta, const lists& scores) : beta_(beta) {
     if (scores.empty()) detail::fail("finite_policies", "at least one prompt", "none");
     for (const auto& row : scores) policies_.emplace_back(row, beta);
   }
-  finite_policies(const lists& scores, at_kl at) : finite_policies(scores, beta_for(scores, at.kl)) {}
+  finite_policies(at_kl at, const lists& scores) : finite_policies(beta_for(scores, at.kl), scores) {}
 
   static double beta_for(const lists& scores, double kl) {
     if (!detail::is_finite(kl) || !(kl > 0)) detail::fail("finite_policies", "a kl above 0", detail::concat(kl));
