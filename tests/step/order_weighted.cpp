@@ -156,8 +156,7 @@ TEMPLATE_TEST_CASE("MaxRL has the values of its formula, and is the sum of the c
   std::mt19937 random(5);
   const matrix<S> r = table_of<S>(2, 9, [&] { return static_cast<double>(random() % 7) / 8; });
   matrix<double> sum = matrix<double>::Zero(2, 9);
-  for (int k = 1; k <= 9; ++k)
-    sum += advantage(r, max_at_n{k}).template cast<double>() / k;
+  for (int k = 1; k <= 9; ++k) sum += advantage(r, max_at_n{k}).template cast<double>() / k;
   CHECK(distance(A(r), sum) < 400 * epsilon<S>);
 }
 

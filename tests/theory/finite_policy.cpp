@@ -75,7 +75,8 @@ TEST_CASE("KL and means of each prompt's policy are the sums over its responses"
 TEST_CASE("With rewards of unlike scales one prompt takes most of the KL; calibrated rewards share it evenly") {
   matrix<double> rewards(16, 64);
   for (Index p = 0; p < 16; ++p)
-    for (Index m = 0; m < 64; ++m) rewards(p, m) = std::pow(10.0, static_cast<double>(p) / 5) * static_cast<double>(m * 37 % 64);
+    for (Index m = 0; m < 64; ++m)
+      rewards(p, m) = std::pow(10.0, static_cast<double>(p) / 5) * static_cast<double>(m * 37 % 64);
   const finite_policies raw{rewards, at_kl{0.5}}, calibrated{calibrate(rewards, rewards), at_kl{0.5}};
   CHECK(raw.kl().mean() == near(0.5, 1e-8));
   CHECK(calibrated.kl().mean() == near(0.5, 1e-8));
