@@ -122,6 +122,20 @@ TEST_CASE("Under the reference policy the joint rank is exactly uniform, for dep
   check([](const auto& u) { return u[0] * u[0] + std::min(u[1], 0.4); });
 }
 
+// Of independent rewards with calibrated rewards u₁, u₂ the rank of the sum s is 2s² for s ≤ ½ and 1 − 2(1 − s)² above (s the
+// mean), that of the minimum is 1 − (1 − s)², and that of the product is s − s·log s.
+TEST_CASE("Of independent rewards the joint rank approaches its closed form") {
+  const Index n = 200;
+  matrix<double> a(1, n * n), b(1, n * n);
+  for (Index i = 0; i < n; ++i)
+    for (Index j = 0; j < n; ++j) a(0, i * n + j) = static_cast<double>(i), b(0, i * n + j) = static_cast<double>(j);
+  const matrix<double> first{{0.9 * n - 0.5}}, second{{0.5 * n - 0.5}};
+  const auto rank = [&](const auto& combine) { return joint_calibration{combine, a, b}(first, second)(0, 0); };
+  CHECK(rank(rank_sum{}) == near(0.82, 0.005));
+  CHECK(rank(rank_minimum{}) == near(0.75, 0.005));
+  CHECK(rank(rank_product{}) == near(0.809328463298, 0.005));
+}
+
 TEST_CASE("Of one reward it is the calibration, and of two equal ones too") {
   std::mt19937 random(3);
   const auto draw = [&] { return random() % 7; };

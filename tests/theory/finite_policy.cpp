@@ -88,6 +88,32 @@ TEST_CASE("With rewards of unlike scales one prompt takes most of the KL; calibr
         mean_over_prompts(raw.win_rates(rewards, best_of{4})).mean + 0.1);
 }
 
+// Two independent rewards. v is the rank of a combination of their calibrated rewards, uniform under the reference. At a KL of
+// 0.5 with the identity on v, the combination wins 0.77373031 whichever it is; each reward wins as follows. The mean itself,
+// not ranked again, is the optimum for the sum of both win rates.
+TEST_CASE("What aligning on a combination of two independent rewards does for each of them") {
+  const Index n = 300;
+  matrix<double> u(1, n * n), sum(1, n * n), product(1, n * n), minimum(1, n * n), mean(1, n * n), logarithms(1, n * n);
+  for (Index i = 0; i < n; ++i)
+    for (Index j = 0; j < n; ++j) {
+      const Index k = i * n + j;
+      const double x = (static_cast<double>(i) + 0.5) / n, y = (static_cast<double>(j) + 0.5) / n, s = (x + y) / 2;
+      u(0, k) = x;
+      sum(0, k) = s <= 0.5 ? 2 * s * s : 1 - 2 * (1 - s) * (1 - s);
+      product(0, k) = x * y * (1 - std::log(x * y));
+      minimum(0, k) = 1 - (1 - std::min(x, y)) * (1 - std::min(x, y));
+      mean(0, k) = s;
+      logarithms(0, k) = std::log(x * y);
+    }
+  const auto wins = [&](const matrix<double>& scores) { return finite_policies{scores, at_kl{0.5}}.means(u)[0]; };
+  CHECK(finite_policies{sum, at_kl{0.5}}.means(sum)[0] == near(0.77373031, 2e-5));
+  CHECK(wins(sum) == near(0.69577661, 2e-5));
+  CHECK(wins(product) == near(0.69239510, 2e-5));
+  CHECK(wins(minimum) == near(0.68083378, 2e-5));
+  CHECK(wins(mean) == near(0.69893155, 2e-5));
+  CHECK(wins(logarithms) == near(0.69023496, 2e-5));
+}
+
 TEST_CASE("A table, a ragged table and lists of floats are scores, and wrong ones are rejected") {
   const matrix<float> scores{{1, 4}, {2, 9}};
   const finite_policies table{scores, at_beta{3}},

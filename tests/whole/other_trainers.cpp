@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
+#include <infalign/calibration/calibrate.hpp>
 #include <infalign/step.hpp>
+#include <infalign/theory/log_partition.hpp>
 
 #include "arrays.hpp"
 
@@ -441,6 +443,32 @@ TEST_CASE("A step has the loss and the gradient of verl") {
        policy_gradient{no_kl{}, grpo, clip, by_token}(corrected, rewards),
        0.139503985228,
        {0.123048455399, -0.104933081385, 0.013158531270, -0.009668158816, 0.129481246110, -0.393466087916}},
+  });
+}
+
+TEST_CASE("A step has the loss and the gradient of regressions: QRPO, and TRL's A2PO") {
+  // QRPO, 2β·L: mean over responses of (T − βδ)², T = F̂(r) − β·log Z, F̂ the share of the reference rewards ≤ r, and
+  //   log Z = log β + 1/β in place of log(β·(e^{1/β} − 1))
+  // A2PO, 2β₂·L: mean of (β₂δ − (r − V))², V = β₁·log of the mean of e^{z/β₁} over the reference rewards z
+  const matrix<double> references{{.2, .6, -1, .4}, {3, 20, 12, 13}};
+  const auto scaled = [](step_result<double> out, double by) {
+    out.loss *= by;
+    out.gradient *= by;
+    return out;
+  };
+  const double beta = 0.5, beta2 = 1e-3;
+  const array<double> F = flat(calibrate(references, rewards, weak_rank{})),
+                      target = F - beta * (std::log(beta) + 1 / beta);
+  const matrix<double> less_value = rewards.colwise() - optimal_values(references, at_beta{0.5});
+  check({
+      {"QRPO, identity, beta=0.5",
+       scaled(policy_gradient{no_kl{}, no_baseline{}, regression{beta}}(on_policy, target), 2 * beta),
+       0.111766207216,
+       {-0.080477991900, 0.171142136573, -0.062191196760, -0.161713204860, 0.020262265047, 0.411188674767}},
+      {"A2PO, beta1=0.5, beta2=1e-3",
+       scaled(policy_gradient{no_kl{}, no_baseline{}, regression{beta2}}(on_policy, less_value), 2 * beta2),
+       47.05525081282381,
+       {-0.001179163151, 0.000528148073, -0.000072118594, -0.007307193291, -0.001602267764, 0.023845055486}},
   });
 }
 
