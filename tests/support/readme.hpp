@@ -17,8 +17,8 @@ using namespace infalign;
 
 namespace given {
 extern const matrix<float> reference, rewards, now, before, mask, old, engine;
-extern const matrix<float> wide, policy_rewards, other_rewards, fresh_reference, log_probabilities,
-    reference_log_probabilities;
+extern const matrix<float> wide, policy_rewards, other_rewards, other_reference, lengths, fresh_reference,
+    log_probabilities, reference_log_probabilities;
 extern const array<float> flat;
 extern const std::vector<std::string> names;
 extern const std::vector<int> prompt;

@@ -15,7 +15,7 @@ using Eigen::Index;
 
 namespace {
 
-const mixed_use half_and_half{use{0.5, plain_sampling{}}, use{0.5, best_of{8}}};
+const mixed_use half_and_half{user_share{0.5, plain_sampling{}}, user_share{0.5, best_of{8}}};
 
 /// The mean win rate of `half_and_half`, by sums over a grid.
 double win_rate_of(const gridded& policy) {
@@ -34,8 +34,8 @@ gridded on_grid(const auto& policy) {
 }  // namespace
 
 TEST_CASE("One use with all users is the pair of procedures") {
-  const mixed_use all{use{1, best_of{4}, plain_sampling{}}};
-  const mixed_use twice{use{0.25, best_of{4}}, use{0.75, best_of{4}}};
+  const mixed_use all{user_share{1, best_of{4}, plain_sampling{}}};
+  const mixed_use twice{user_share{0.25, best_of{4}}, user_share{0.75, best_of{4}}};
   const auto a = optimal_transform(all, at_beta{0.2}),
              b = optimal_transform(best_of{4}, plain_sampling{}, at_beta{0.2});
   CHECK(a.win_rate == b.win_rate);
@@ -47,7 +47,8 @@ TEST_CASE("One use with all users is the pair of procedures") {
 
 TEST_CASE("The win rate of a mixed use is the weighted mean of the win rates of its uses") {
   const aligned_policy policy(normalized_exponential{6}, at_kl{0.7});
-  const mixed_use three{use{0.2, plain_sampling{}}, use{0.3, best_of{4}, best_of{2}}, use{0.5, worst_of{3}}};
+  const mixed_use three{user_share{0.2, plain_sampling{}}, user_share{0.3, best_of{4}, best_of{2}},
+                        user_share{0.5, worst_of{3}}};
   CHECK(policy.win_rate(three) ==
         near(0.2 * policy.win_rate(plain_sampling{}) + 0.3 * policy.win_rate(best_of{4}, best_of{2}) +
                  0.5 * policy.win_rate(worst_of{3}),
@@ -112,14 +113,14 @@ TEST_CASE("The ascent transform of a mixed use is the weighted sum of those of i
 
 TEST_CASE("Wrong shares and wrong procedures are rejected") {
   const auto error = [](const auto& use) { return error_of([&] { optimal_transform(use, at_beta{1}); }); };
-  const std::string share = "use: expected a share finite and above 0, got ";
-  CHECK(error(mixed_use{use{0, best_of{2}}}) == share + "0");
-  CHECK(error(mixed_use{use{-0.5, best_of{2}}, use{1.5, best_of{2}}}) == share + "-0.5");
-  CHECK(error(mixed_use{use{NaN, best_of{2}}}) == share + "NaN");
-  CHECK(error(mixed_use{use{0.5, best_of{2}}, use{0.25, best_of{2}}}) ==
+  const std::string share = "user_share: expected a share finite and above 0, got ";
+  CHECK(error(mixed_use{user_share{0, best_of{2}}}) == share + "0");
+  CHECK(error(mixed_use{user_share{-0.5, best_of{2}}, user_share{1.5, best_of{2}}}) == share + "-0.5");
+  CHECK(error(mixed_use{user_share{NaN, best_of{2}}}) == share + "NaN");
+  CHECK(error(mixed_use{user_share{0.5, best_of{2}}, user_share{0.25, best_of{2}}}) ==
         "mixed_use: expected shares that sum to 1, got 0.75");
-  CHECK(error(mixed_use{use{1, best_of{0}}}) == "best_of: expected n of at least 1, got 0");
-  const mixed_use half{use{0.5, best_of{2}}};
+  CHECK(error(mixed_use{user_share{1, best_of{0}}}) == "best_of: expected n of at least 1, got 0");
+  const mixed_use half{user_share{0.5, best_of{2}}};
   CHECK(error_of([&] { best_exponential(half, at_kl{0.5}); }) != "no error");
   CHECK(error_of([&] { best_exponential(half, at_kl{0.5}, at_count{8}); }) != "no error");
   CHECK(error_of([&] { ascent_transform(array<double>{{0.5}}, half); }) != "no error");

@@ -170,7 +170,9 @@ TEST_CASE("Measures and theory survive failing allocations") {
     return array<double>{{log_partition(power{3}, at_beta{0.3}), log_partition(power{3}, at_beta{0.3}, at_count{4})}};
   });
   check("mixed_use", [] {
-    return ascent_transform(rewards.abs() / 20, mixed_use{use{0.5, best_of{2}}, use{0.5, plain_sampling{}}}).value;
+    return ascent_transform(rewards.abs() / 20,
+                            mixed_use{user_share{0.5, best_of{2}}, user_share{0.5, plain_sampling{}}})
+        .value;
   });
   check("drift", [] { return array<double>{{drift(reference, rewards).p_value}}; });
   check("kl_divergence", [] { return numbers(kl_divergence(now, before)); });

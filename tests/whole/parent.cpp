@@ -47,7 +47,8 @@ double use_all() {
 
   sum += win_rate(rewards, reference, best_of{2}).mean + drift(reference, rewards).mean;
   sum += shown_value(rewards, rewards, best_of{2}).mean;
-  sum += optimal_transform(mixed_use{use{0.5, best_of{4}}, use{0.5, plain_sampling{}}}, at_beta{0.1}).win_rate;
+  sum += optimal_transform(mixed_use{user_share{0.5, best_of{4}}, user_share{0.5, plain_sampling{}}}, at_beta{0.1})
+             .win_rate;
   sum += log_partition(soft_logarithm{4, 10}, at_beta{0.3}) + finite_policies(reference, at_beta{0.3}).kl().mean();
   sum += plan_rewards(reference, best_of{2}, at_kl{0.5}).beta;
   return sum;

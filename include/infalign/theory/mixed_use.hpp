@@ -11,32 +11,32 @@
 #include <infalign/detail/begin.hpp>
 
 /// \file
-/// How a model is used: through one pair of procedures, or through several by unlike users.
+/// How a model is used: through one pair of procedures, or through several, by different users.
 namespace INFALIGN_NAMESPACE {
 
 /// A share of the users, who use the policy through one procedure, against the reference through another.
 ///
-///     use{0.5, best_of{8}}                      // half of the users; one procedure for both
-///     use{0.3, best_of{8}, plain_sampling{}}    // the reference is sampled once
+///     user_share{0.5, best_of{8}}                      // half of the users; one procedure for both
+///     user_share{0.3, best_of{8}, plain_sampling{}}    // the reference is sampled once
 ///
 /// With (G₁, g₁) of the policy, (G₂, g₂) of the reference, and F the CDF of the policy's calibrated reward:
 ///
 ///     W = 1 − ∫ G₁(F) g₂ du
 template <procedure T1, procedure T2 = T1>
-struct use {
+struct user_share {
   double share;  ///< Above 0; the shares of a `mixed_use` sum to 1.
   T1 policy;     ///< The procedure of the policy.
   T2 reference;  ///< The procedure of the reference.
 
   /// The same procedure for both.
-  use(double of_users, T1 both) : share(of_users), policy(both), reference(std::move(both)) {}
+  user_share(double of_users, T1 both) : share(of_users), policy(both), reference(std::move(both)) {}
   /// A procedure for each.
-  use(double of_users, T1 of_policy, T2 of_reference)
+  user_share(double of_users, T1 of_policy, T2 of_reference)
       : share(of_users), policy(std::move(of_policy)), reference(std::move(of_reference)) {}
 
   /// Throws unless the share is finite and above 0, and the procedures' parameters are right.
   void check() const {
-    detail::check_positive("use", "a share", share);
+    detail::check_positive("user_share", "a share", share);
     detail::check_part(policy);
     detail::check_part(reference);
   }
@@ -58,10 +58,10 @@ struct use {
 
 /// Deduces one procedure for both.
 template <procedure T>
-use(double, T) -> use<T>;
+user_share(double, T) -> user_share<T>;
 /// Deduces a procedure for each.
 template <procedure T1, procedure T2>
-use(double, T1, T2) -> use<T1, T2>;
+user_share(double, T1, T2) -> user_share<T1, T2>;
 
 /// Several uses at once. Its win rate is the mean of theirs, weighted by their shares:
 ///
@@ -70,7 +70,7 @@ use(double, T1, T2) -> use<T1, T2>;
 /// Pass it in place of procedures to `optimal_transform`, `best_exponential`, `ascent_transform` and to the `win_rate` of
 /// an `aligned_policy`:
 ///
-///     const mixed_use half_and_half{use{0.5, plain_sampling{}}, use{0.5, best_of{8}}};
+///     const mixed_use half_and_half{user_share{0.5, plain_sampling{}}, user_share{0.5, best_of{8}}};
 ///     const auto phi = optimal_transform(half_and_half, at_kl{0.5});
 ///
 /// Errors: functions that take it throw if a share is not above 0, or if the shares do not sum to 1 (to 1e-9).
@@ -126,12 +126,12 @@ namespace detail {
 /// One pair of procedures, which all users have.
 template <procedure T1, procedure T2>
 auto only_use(const T1& policy, const T2& reference) {
-  return mixed_use{use{1.0, policy, reference}};
+  return mixed_use{user_share{1.0, policy, reference}};
 }
 
 }  // namespace detail
 
-static_assert(inference_use<mixed_use<use<best_of>>>);
+static_assert(inference_use<mixed_use<user_share<best_of>>>);
 
 }  // namespace INFALIGN_NAMESPACE
 
