@@ -45,6 +45,8 @@ struct row_prompts {
   Eigen::Index rows, columns;
 
   Eigen::Index size() const { return rows * columns; }
+  /// The row of response i.
+  Eigen::Index operator[](Eigen::Index i) const { return i / columns; }
   std::string position(Eigen::Index i) const { return position_in(i, columns); }
 
   /// Throws unless a table has one row for each prompt.
