@@ -22,7 +22,8 @@ struct kl_without_loss {
 void wrong(const matrix<float>& f, const matrix<double>& d, const array<float>& flat) {
   const token_batch<float> batch{.log_probabilities = f, .reference_log_probabilities = f};
   // error: reference and rewards must have the same scalar type
-  calibrate(d, f);
+  matrix<float> of_another_scalar = f;
+  calibrate_into(of_another_scalar, d, f);
   // error: this estimator compares the responses to a prompt
   policy_gradient{no_kl{}, leave_one_out{}}(batch, flat);
   // error: a sequence-level surrogate has one term a response
