@@ -5,6 +5,8 @@
 
 #include <cmath>
 #include <limits>
+#include <span>
+#include <vector>
 
 using namespace infalign;
 
@@ -25,6 +27,13 @@ TEST_CASE("The mean over prompts, its error and its interval are those computed 
   const mean_estimate equal = mean_over_prompts(array<float>::Constant(4, 0.5f));
   CHECK(equal.standard_error == 0);
   CHECK(equal.low == 0.5);
+}
+
+TEST_CASE("The mean over prompts of a std::vector or a std::span") {
+  const std::vector<float> values{1, 2, 6};
+  CHECK(mean_over_prompts(values).mean == near(3, 1e-15));
+  CHECK(mean_over_prompts(values).standard_error == near(std::sqrt(7. / 3), 1e-15));
+  CHECK(mean_over_prompts(std::span<const float>(values).first(2)).mean == near(1.5, 1e-15));
 }
 
 TEST_CASE("Values that are not finite and empty samples are rejected") {

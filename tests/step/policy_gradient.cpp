@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -433,6 +434,24 @@ TEST_CASE("Rewards in a row are the responses to one prompt") {
   const policy_gradient step{k1_in_reward{0.3}, leave_one_out{}};
   const matrix<double> first = b.rewards.row(0);
   CHECK(same_result(step(b.on_policy(0, b.M), b.rewards.row(0)), step(b.on_policy(0, b.M), first)));
+}
+
+TEMPLATE_TEST_CASE("The rewards of a flat batch may be a std::vector or a std::span", "", float, double) {
+  using S = TestType;
+  const buffers<S> b(14);
+  const std::vector<int> prompt{0, 0, 1, 1, 1, 0, 2, 2, 2, 2, 2, 2};
+  const array<S> flat = b.flat();
+  const std::vector<S> rewards(flat.begin(), flat.end());
+  const policy_gradient step{k1_in_reward{0.3}, leave_one_out{}};
+  const auto expected = step(b.on_policy(), prompt, flat);
+  CHECK(same_result(step(b.on_policy(), prompt, rewards), expected));
+  CHECK(same_result(step(b.on_policy(), prompt, std::span<const S>(rewards), whole_batch{}), expected));
+  step_result<S> result;
+  workspace space;
+  step.into(result, space, b.on_policy(), prompt, rewards);
+  CHECK(same_result(result, expected));
+  const policy_advantages advantages{k1_in_reward{0.3}, leave_one_out{}};
+  CHECK(same(advantages(b.on_policy(), prompt, rewards), advantages(b.on_policy(), prompt, flat)));
 }
 
 // ---- Errors

@@ -51,6 +51,8 @@ void wrong(const matrix<float>& f, const matrix<double>& d, const array<float>& 
   policy_loss{k1_in_reward{.beta = 1}};
   // error: a KL loss is part of policy_loss
   policy_advantages{k3_loss{.beta = 1}, leave_one_out{}};
+  // error: a std::vector or a std::span of rewards has no rows
+  const auto of_one_vector = calibrate(f, std::vector<float>{1, 2});
   // error: the function returns an Eigen expression, whose operands may be gone
   checks::pipeline{[](const checks::response_batch& b) { return b["reward"] + b["reward"]; }};
 }

@@ -60,7 +60,8 @@ void calibrate_into(Result&& result, const T& reference, const Batch&... batch) 
 ///     calibrate(reference, prompt, rewards, rank = mid_rank{}, on_unscored = unscored::error)    // a flat batch
 ///
 /// Shapes: reference is P × K, or any `reference_table` with P rows. rewards is P × M, or B with B prompt indices in
-/// [0, P) in any order. Returns P × M or B. A column of rewards is P × 1, a row is 1 × M.
+/// [0, P) in any order; these B may be in a `std::vector` or `std::span`. Returns P × M or B. A column of rewards is P × 1,
+/// a row is 1 × M.
 /// Range: that of the rank functor.
 /// Cost: K comparisons a response; no sort, and no copy of a row-major reference. Equal neighbours in `prompt` cost
 /// less.

@@ -31,7 +31,7 @@ struct mean_estimate {
 ///
 /// Shapes: values: P ≥ 1.
 /// Errors: throws if there is no value or one is not finite.
-template <vector_expression V>
+template <number_list V>
 mean_estimate mean_over_prompts(const V& values) {
   const array<double> v = detail::as_column(values).template cast<double>();
   if (v.size() == 0) detail::fail("mean_over_prompts", "at least one prompt", "none");
