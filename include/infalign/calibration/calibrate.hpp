@@ -129,6 +129,21 @@ calibration(T) -> calibration<typename detail::stored_as<T>::type>;
 template <reference_rewards T, rank_functor Rank>
 calibration(T, Rank, unscored = unscored::error) -> calibration<typename detail::stored_as<T>::type, Rank>;
 
+namespace detail {
+
+/// Any function of one number. It converts from it, so that every other operator| with a transform is a better match.
+struct transform_needs_header_infalign_transform_hpp {
+  template <class F>
+  requires requires(const F& phi, double u) { phi(u); }
+  transform_needs_header_infalign_transform_hpp(const F&) {}
+};
+
+}  // namespace detail
+
+/// calibration | transform needs <infalign/transform.hpp>. Without it, the compiler's message names this overload.
+template <reference_rewards T, class Rank>
+void operator|(const calibration<T, Rank>&, const detail::transform_needs_header_infalign_transform_hpp&) = delete;
+
 }  // namespace INFALIGN_NAMESPACE
 
 #include <infalign/detail/end.hpp>
