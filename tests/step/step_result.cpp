@@ -114,6 +114,7 @@ TEST_CASE("No prompt has a share of a KL that no prompt has") {
   CHECK(m.kl_max_prompt == 1);
   CHECK(m.kl_of_prompt_max == 0);
   CHECK(std::isnan(m.kl_max_prompt_share()));
+  CHECK(std::isnan(metrics_of_prompts({{0, -1}, {1, -2}}).kl_max_prompt_share()));
   CHECK(std::isnan(step_metrics{}.kl_max_prompt_share()));
 }
 
