@@ -63,6 +63,18 @@ concept array_expression = real_scalar<typename E::Scalar> && requires(const E& 
 template <class E>
 concept vector_expression = array_expression<E> && bool(E::IsVectorAtCompileTime);
 
+/// Floats or doubles one after another in memory that are not an Eigen object: a `std::vector`, a `std::span` or a
+/// `std::array`.
+template <class C>
+concept number_range = !array_expression<C> && requires(const C& c) {
+  { c.size() } -> std::convertible_to<Eigen::Index>;
+  requires real_scalar<std::remove_cvref_t<decltype(*c.data())>>;
+};
+
+/// Numbers that have no rows: a `vector_expression`, or a `number_range`, which is read in place.
+template <class V>
+concept number_list = vector_expression<V> || number_range<V>;
+
 /// The index of a prompt for each response: a `std::vector<int>`, an Eigen array of integers, or any other type with
 /// `size()` and `[i]`.
 template <class Prompts>

@@ -357,6 +357,23 @@ TEST_CASE("A matrix becomes a tensor without a copy") {
   check(1.0);
 }
 
+TEST_CASE("A matrix that is const or has a name becomes a tensor of its own memory") {
+  const auto check = []<real_scalar S>(S) {
+    const matrix<S> m{{1, 2, 3}, {4, 5, 6}};
+    array<S> a{{1, 2}};
+    const Tensor of_matrix = torch_tensor(m), of_array = torch_tensor(a);
+    CHECK(of_matrix.sizes() == at::IntArrayRef{2, 3});
+    CHECK(of_array.sizes() == at::IntArrayRef{2});
+    CHECK(of_matrix.data_ptr<S>() != m.data());
+    of_matrix.fill_(7);
+    a.setZero();
+    CHECK(m(1, 2) == 6);
+    CHECK(of_array.equal(torch::tensor({1, 2}, dtype<S>)));
+  };
+  check(1.0f);
+  check(1.0);
+}
+
 TEST_CASE("A step reads the batch's tensors without a copy") {
   const auto check = []<real_scalar S>(S) {
     const tensors t(dtype<S>);
@@ -432,7 +449,7 @@ TEST_CASE("The losses and gradients of shards add up to those of the batch") {
     const torch_batch batch{
         .log_probabilities = half(t.now), .reference_log_probabilities = half(t.reference), .mask = half(t.mask)};
     const auto out = torch_loss(on_policy, batch, half(t.rewards), reduce);
-    CHECK(call == 3);
+    CHECK(call == 4);  // the totals, and three of the metrics
     const Tensor prompt = torch::arange(tensors::P / 2).repeat_interleave(tensors::M);
     call = 0;
     const auto flat = torch_loss(on_policy, batch, prompt, half(t.rewards).flatten(), reduce);

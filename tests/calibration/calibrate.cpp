@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdint>
 #include <random>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -412,4 +413,28 @@ TEST_CASE("Prompt indices are anything with size() and [i] that gives integers")
   CHECK(same(calibrate(reference, std::array<unsigned long long, 3>{0, 1, 1}, rewards), expected));
   CHECK(same(calibrate(reference, Eigen::Array<short, 3, 1>(0, 1, 1), rewards), expected));
   STATIC_REQUIRE_FALSE(prompt_index<std::vector<float>>);
+}
+
+TEMPLATE_TEST_CASE("The rewards of a flat batch may be a std::vector or a std::span", "", float, double) {
+  using S = TestType;
+  const matrix<S> reference{{1, 2, 3, 4}, {10, 20, 30, 40}};
+  const std::vector<int> prompt{1, 0, 1};
+  const std::vector<S> rewards{25, 4, 5};  // below 2 of 4; below 3, tied 1; below none
+  const array<S> expected{{S(0.5), S(0.875), 0}};
+  const std::span<const S> view(rewards);
+  CHECK(same(calibrate(reference, prompt, rewards), expected));
+  CHECK(same(calibrate(reference, prompt, view, mid_rank{}, unscored::propagate), expected));
+  CHECK(same(calibration{reference}(prompt, view), expected));
+  array<S> result(3);
+  calibrate_into(result, reference, prompt, rewards);
+  CHECK(same(result, expected));
+  result.setZero();
+  calibration{reference}.into(result, prompt, view);
+  CHECK(same(result, expected));
+  std::vector<S> own = rewards;  // in place
+  calibrate_into(Eigen::Map<array<S>>(own.data(), 3), reference, prompt, own);
+  CHECK(own == std::vector<S>{S(0.5), S(0.875), 0});
+  CHECK(error_of([&] {
+          calibrate(reference, prompt, std::vector<S>{1, missing<S>, 2});
+        }) == "calibrate: expected rewards that are numbers, got NaN at index 1");
 }

@@ -4,6 +4,7 @@
 #include "arrays.hpp"
 
 #include <random>
+#include <span>
 #include <vector>
 
 using namespace infalign;
@@ -126,4 +127,15 @@ TEST_CASE("A rank functor is checked when it is put to use") {
   const std::string wrong = "wrong_rank: expected a right one, got a wrong one";
   CHECK(error_of([&] { calibrate_leave_one_out(rewards, wrong_rank{}); }) == wrong);
   CHECK(error_of([&] { calibrate_leave_one_out_into(result, rewards, wrong_rank{}); }) == wrong);
+}
+
+TEST_CASE("The rewards of a flat batch may be a std::vector or a std::span") {
+  const std::vector<int> prompt{0, 1, 0, 1, 0};
+  const std::vector<float> rewards{3, 8, 1, 7, 3};
+  const array<float> expected{{0.75f, 1, 0, 0, 0.75f}};  // of 3 among 1, 3: below 1, tied 1
+  CHECK(same(calibrate_leave_one_out(prompt, rewards), expected));
+  array<float> result(5);
+  workspace space;
+  calibrate_leave_one_out_into(result, space, prompt, std::span<const float>(rewards));
+  CHECK(same(result, expected));
 }

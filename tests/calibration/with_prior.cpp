@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <random>
+#include <span>
 #include <vector>
 
 using namespace infalign;
@@ -196,4 +197,24 @@ TEST_CASE("A response that is alone has no rank if the prior has no weight") {
         "calibrate_leave_one_out: expected at least 2 responses to each prompt, because the prior has no weight, got 1 "
         "at index 0");
   CHECK(same(calibrate_leave_one_out(none, prompt, rewards, unscored::propagate), array<double>{{NaN, 0, 1}}));
+}
+
+TEST_CASE(
+    "With a prior the rewards of a flat batch may be a std::vector or a std::span, also those that it learns from") {
+  const matrix<double> reference{{1, 2, 3, 4}, {11, 12, 13, 14}, {6, 8, 7, 5}};
+  const std::vector<int> prompt{1, 0, 1, 2};
+  const std::vector<double> rewards{12.5, 2.5, 20, 6.5};
+  const array<double> column{{12.5, 2.5, 20, 6.5}};
+  calibration_prior prior(reference), same_prior(reference);
+  const std::span<const double> view(rewards);
+  CHECK(same(calibrate(reference, prior, prompt, view), calibrate(reference, prior, prompt, column)));
+  CHECK(same(calibration{reference, prior}(prompt, rewards), calibrate(reference, prior, prompt, column)));
+  CHECK(same(calibrate_leave_one_out(prior, prompt, rewards), calibrate_leave_one_out(prior, prompt, column)));
+  array<double> result(4);
+  calibrate_into(result, reference, prior, prompt, rewards);
+  CHECK(same(result, calibrate(reference, prior, prompt, column)));
+  prior.add(prompt, view);
+  same_prior.add(prompt, column);
+  CHECK(prior.weight() == same_prior.weight());
+  CHECK(same(calibrate(reference, prior, prompt, column), calibrate(reference, same_prior, prompt, column)));
 }

@@ -3,6 +3,8 @@
 
 #include "arrays.hpp"
 
+#include <array>
+#include <span>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -43,6 +45,8 @@ TEST_CASE("Positions are rows and columns of a matrix, and indices of a flat bat
   const detail::flat_prompts<std::vector<int>> flat{prompt};
   CHECK(flat.position(2) == " at index 2");
   CHECK(detail::row_prompts{2, 3}.position(5) == " at row 1, column 2");
+  CHECK(detail::row_prompts{2, 3}[2] == 0);
+  CHECK(detail::row_prompts{2, 3}[3] == 1);
   CHECK(error_of([&] { flat.check("f", 6); }) == "no error");
   CHECK(error_of([&] { flat.check("f", 5); }) == "f: expected prompt indices from 0 to 4, got 5 at index 2");
   CHECK(error_of([] {
@@ -90,4 +94,36 @@ TEMPLATE_TEST_CASE("The memory of a result has the shape of its batch and contig
   CHECK(error_of([&] {
           detail::rows_of_result("f", every_other, detail::row_prompts{4, 3});
         }) == "f: expected rows contiguous in memory, got an inner stride of 2");
+}
+
+TEMPLATE_TEST_CASE("The rewards of a flat batch are a row, a column, a vector, a span or an array, and are not copied",
+                   "", float, double) {
+  using S = TestType;
+  const std::vector<int> prompt{3, 1, 3};
+  const std::array<S, 3> rewards{5, 6, 7};
+  const auto read = [&](const auto& r) {
+    return detail::with_batch(
+        "f",
+        [&](const auto& prompts, const auto& row, int option) {
+          CHECK(prompts.size() == 3);
+          CHECK(row.rows() == 1);
+          CHECK(row(0, 0) == 5);
+          CHECK(row(0, 2) == 7);
+          CHECK(option == 4);
+          return row.data() == rewards.data();
+        },
+        prompt, r, 4);
+  };
+  CHECK(read(rewards));
+  CHECK(read(std::span<const S>(rewards)));
+  CHECK(read(std::span<const S, 3>(rewards)));
+  CHECK(read(Eigen::Map<const array<S>>(rewards.data(), 3)));
+  CHECK(!read(std::vector<S>(rewards.begin(), rewards.end())));  // memory of its own
+  CHECK(error_of([&] {
+          detail::with_batch(
+              "f", [](const auto&...) {}, prompt, std::vector<S>{1, 2});
+        }) == "f: expected 2 prompt indices, one for each reward, got 3");
+  STATIC_REQUIRE(detail::begins_with_batch<std::vector<int>, std::span<S>, int>);
+  STATIC_REQUIRE(!detail::begins_with_batch<std::vector<int>, matrix<S>>);
+  STATIC_REQUIRE(!detail::begins_with_batch<std::vector<int>, std::vector<int>>);
 }

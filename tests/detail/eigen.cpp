@@ -3,6 +3,7 @@
 
 #include "arrays.hpp"
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -56,4 +57,15 @@ TEMPLATE_TEST_CASE("Any Eigen expression is evaluated in row-major order, a vect
   same_column(by_columns.row(0) + Eigen::Matrix<S, 1, 3>::Constant(3));
   const std::vector<S> strided{4, 0, 5, 0, 6};
   same_column(Eigen::Map<const array<S>, 0, Eigen::InnerStride<>>(strided.data(), 3, Eigen::InnerStride<>(2)));
+}
+
+TEMPLATE_TEST_CASE("A range is viewed as a column, in its own memory", "", float, double) {
+  using S = TestType;
+  const std::vector<S> numbers{1, 2, 4};
+  const auto column = detail::as_column(numbers);
+  STATIC_REQUIRE(std::is_same_v<std::remove_cvref_t<decltype(column)>, Eigen::Map<const array<S>>>);
+  CHECK(column.data() == numbers.data());
+  CHECK(column.size() == 3);
+  CHECK(detail::as_column(std::span<const S>(numbers).subspan(1)).data() == &numbers[1]);
+  CHECK(detail::as_column(std::vector<S>{}).size() == 0);
 }

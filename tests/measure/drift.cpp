@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <limits>
 #include <random>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -275,4 +276,16 @@ TEST_CASE("A drift and its direction are detected") {
   opposite.bottomRows(25) -= 5;
   CHECK(drift(reference, opposite).mean == near(0.5, 0.01));
   CHECK(drift(reference.row(0), opposite.row(0)).p_value < 1e-4);
+}
+
+TEST_CASE("The rewards of a flat batch may be a std::vector or a std::span") {
+  const matrix<double> reference{{1, 2, 3, 4}, {10, 20, 30, 40}};
+  const std::vector<int> prompt{0, 1, 1};
+  const std::vector<double> rewards{2.5, 50, 5};
+  const auto column = drift(reference, prompt, array<double>{{2.5, 50, 5}});
+  for (const auto& ranges : {drift(reference, prompt, rewards), drift(reference, prompt, std::span(rewards))}) {
+    CHECK(ranges.p_value == column.p_value);
+    CHECK(ranges.distance == column.distance);
+    CHECK(ranges.mean == 0.5);  // of ½, 1, 0
+  }
 }

@@ -8,6 +8,8 @@
 #include <cmath>
 #include <limits>
 #include <random>
+#include <span>
+#include <vector>
 
 using namespace infalign;
 using Eigen::Index;
@@ -138,6 +140,15 @@ TEST_CASE("Floats, rows, expressions and probabilities that nearly sum to 1 are 
   CHECK(exact_win_rate(rewards.transpose(), p.matrix(), q.cast<double>(), plain_sampling{}) == near(truth, 1e-7));
   CHECK(exact_win_rate(rewards.matrix(), p * 1.000005f, q * 0.999995f, plain_sampling{}) == near(truth, 1e-7));
   CHECK(exact_win_rate(rewards.head(3), p, q, plain_sampling{}) == near(truth, 1e-7));
+}
+
+// P(r(Y) > r(Z)) + ½·P(=) with r = 1, 2: ¾·½ + ½·(¼·½ + ¾·½) = 0.625.
+TEST_CASE("Rewards and probabilities may be std::vectors and spans") {
+  const std::vector<float> rewards{1, 2};
+  const std::vector<double> policy{0.25, 0.75}, reference{0.5, 0.5};
+  CHECK(exact_win_rate(rewards, policy, std::span<const double>(reference), plain_sampling{}) == near(0.625, 1e-15));
+  CHECK(exact_win_rate(array<double>{{1, 2}}, policy, reference, plain_sampling{}, plain_sampling{}) ==
+        near(0.625, 1e-15));
 }
 
 TEST_CASE("NaN rewards, invalid probabilities and invalid procedures are rejected") {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -385,4 +386,16 @@ TEST_CASE("An estimator may ask for the mean of the batch, or for its mean and s
   };
   CHECK(distance(advantage(rewards, of_moments),
                  matrix<double>(matrix<double>{{-2, 0}, {-1, 3}} / std::sqrt(14.0 / 3))) < 1e-14);
+}
+
+TEMPLATE_TEST_CASE("The rewards of a flat batch may be a std::vector or a std::span", "", float, double) {
+  using S = TestType;
+  const std::vector<int> prompt{0, 1, 0, 1};
+  const std::vector<S> rewards{3, 10, 1, 4};
+  const array<S> expected{{2, 6, -2, -6}};
+  CHECK(same(advantage(prompt, rewards, leave_one_out{}), expected));
+  array<S> result(4);
+  workspace space;
+  advantage_into(result, space, prompt, std::span<const S>(rewards), leave_one_out{});
+  CHECK(same(result, expected));
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -57,6 +58,10 @@ TEST_CASE("Without a reference the KL is NaN, on-policy the ratio is 1, and one 
   const auto m = policy_gradient{no_kl{}, no_baseline{}}(token_batch<double>{now}, rewards).metrics;
   CHECK(std::isnan(m.kl));
   CHECK(std::isnan(m.kl_per_token));
+  CHECK(std::isnan(double{m.kl_of_prompt_above_0}));
+  CHECK(std::isnan(double{m.kl_of_prompt_max}));
+  CHECK(std::isnan(double{m.kl_max_prompt}));
+  CHECK(std::isnan(m.kl_max_prompt_share()));
   CHECK(m.approx_kl == 0);
   CHECK(m.ratio == 1);
   CHECK(m.clip_ratio == 0);
@@ -74,11 +79,101 @@ TEST_CASE("A batch without responses has loss and averages 0, and extremes NaN")
   CHECK(same(fields(out.metrics), fields(step_metrics{})));
 }
 
+namespace {
+
+/// Twelve responses to four prompts, one token each and a masked one. The mean δ of a prompt is given by hand.
+struct runaway {
+  const matrix<double> reference = matrix<double>::Constant(12, 2, -1), mask = matrix<double>{{1, 0}}.replicate(12, 1);
+  const matrix<double> delta{{0.5, 0.25, -0.375}, {3, 1, 2}, {-1, -0.5, 0}, {5, -4, 0.5}};  // means ⅛, 2, −½, ½
+  const matrix<double> rewards{{1e6, -1e6, 0}, {1, 2, 3}, {0, 0, 0}, {1e-3, 2e-3, 0}};
+  matrix<double> now = reference;
+
+  runaway() {
+    now.col(0) += delta.reshaped<Eigen::RowMajor>();
+    now.col(1).setConstant(NaN);
+  }
+  token_batch<double> batch(Index first = 0, Index rows = 12) const {
+    return {.log_probabilities = now.middleRows(first, rows),
+            .reference_log_probabilities = reference.middleRows(first, rows),
+            .mask = mask.middleRows(first, rows)};
+  }
+};
+
+}  // namespace
+
+TEST_CASE("A prompt whose KL runs away is named, with its share, whatever the scales of the rewards") {
+  const runaway b;
+  const std::vector<int> prompt{4, 4, 4, -7, -7, -7, 90, 90, 90, 2, 2, 2};
+  const array<double> flat = b.rewards.reshaped<Eigen::RowMajor>();
+  const auto check = [&](const auto& step) {
+    const auto rows = step(b.batch(), b.rewards).metrics, indices = step(b.batch(), prompt, flat).metrics;
+    CHECK(rows.kl_max_prompt == 1);  // and not 3, which has the largest response
+    CHECK(indices.kl_max_prompt == -7);
+    for (const auto& m : {rows, indices}) {
+      CHECK(m.kl_max == 5);
+      CHECK(m.kl_of_prompt_max == near(2, 1e-15));
+      CHECK(m.kl_of_prompt_above_0 == near((0.125 + 2 + 0 + 0.5) / 4, 1e-15));
+      CHECK(m.kl_max_prompt_share() == near(2 / 2.625, 1e-15));
+    }
+  };
+  check(policy_gradient{no_kl{}, leave_one_out{}});
+  check(policy_gradient{no_kl{}, group_standardized{}, ppo_clip{}, token_mean{}});
+  check(policy_gradient{k1_in_reward{0.3}, leave_one_out{}});
+  check(policy_gradient{k1_in_reward{0.3}, leave_one_out{}, sequence_clip{}});
+  check(policy_gradient{k1_reward_to_go{0.3}, leave_one_out{}});
+  check(policy_gradient{k2_loss{0.3}, leave_one_out{}, gspo_clip{}});
+  check(policy_gradient{k3_token_loss{0.3}, no_baseline{}, cispo{}});
+}
+
+TEST_CASE("An unscored response does not count in the KL of its prompt, and a prompt without scored ones has none") {
+  const runaway b;
+  const policy_gradient step{no_kl{}, no_baseline{}, reinforce{}, {}, unscored::propagate};
+  matrix<double> rewards = b.rewards;
+  rewards(3, 1) = NaN;  // of δ = −4: the mean of 5 and ½ is 2.75
+  rewards.row(0).setConstant(NaN);
+  const auto m = step(b.batch(), rewards).metrics;
+  CHECK(m.kl_max_prompt == 3);
+  CHECK(m.kl_of_prompt_max == near(2.75, 1e-15));
+  CHECK(m.kl_of_prompt_above_0 == near((2 + 0 + 2.75) / 3, 1e-15));
+  CHECK(m.kl_max_prompt_share() == near(2.75 / 4.75, 1e-15));
+}
+
+TEST_CASE("At the first step all prompts have a KL of 0, and no prompt has a share") {
+  const runaway b;
+  const policy_gradient step{k1_in_reward{1}, leave_one_out{}};
+  const auto m = step(token_batch<double>{b.reference, b.reference}, b.rewards).metrics;
+  CHECK(m.kl_of_prompt_max == 0);
+  CHECK(m.kl_max_prompt == 3);  // the last of equal ones
+  CHECK(std::isnan(m.kl_max_prompt_share()));
+}
+
+TEST_CASE("Micro-batches of whole prompts add up to the KL of the prompts of the batch") {
+  const runaway b;
+  const std::vector<int> prompt{4, 4, 4, -7, -7, -7, 90, 90, 90, 2, 2, 2};
+  const policy_gradient step{no_kl{}, leave_one_out{}};
+  const array<double> flat = b.rewards.reshaped<Eigen::RowMajor>();
+  const auto part = [&](Index first, Index rows) {
+    return step(b.batch(first, rows), std::vector<int>(prompt.begin() + first, prompt.begin() + first + rows),
+                flat.segment(first, rows))
+        .metrics;
+  };
+  for (const Index cut : {3, 6, 9}) {
+    auto sum = part(0, cut);
+    sum += part(cut, 12 - cut);
+    CHECK(sum.kl_max_prompt == -7);
+    CHECK(sum.kl_of_prompt_max == near(2, 1e-15));
+    CHECK(sum.kl_max_prompt_share() == near(2 / 2.625, 1e-15));
+  }
+}
+
 // ---- Shards of a batch
 
 namespace {
 
-/// The results of the shards of a batch, combined over the shards at each `reduce`. In place of threads that wait for
+/// Prompt indices of the batch, in no order.
+const std::vector<int> labels{40, 40, 40, -3, -3, -3, 1000000, 1000000, 1000000, 7, 7, 7};
+
+/// The results of the shards of a batch by prompt index, combined over the shards at each `reduce`. In place of threads that wait for
 /// each other, the shards run again for each result of `reduce` that has become known.
 template <class Step>
 std::vector<step_result<double>> sharded(const Step& step, const buffers<>& b, const std::vector<Index>& split,
@@ -106,13 +201,16 @@ std::vector<step_result<double>> sharded(const Step& step, const buffers<>& b, c
         }
         ++call;
       };
-      results.push_back(step(b.off_policy(first * b.M, prompts * b.M), b.rewards.middleRows(first, prompts), reduce));
-      REQUIRE(call == sums + 1);
+      const Index start = first * b.M, size = prompts * b.M;
+      results.push_back(step(b.off_policy(start, size),
+                             std::vector<int>(labels.begin() + start, labels.begin() + start + size),
+                             b.flat().segment(start, size), reduce));
+      REQUIRE(call == sums + 2);
       first += prompts;
     }
     if (next.size() == 0) {
       std::vector<reduce_op> expected(sums, reduce_op::sum);
-      expected.push_back(reduce_op::maximum);
+      expected.insert(expected.end(), 2, reduce_op::maximum);
       CHECK(ops == expected);
       return results;
     }
@@ -123,9 +221,10 @@ std::vector<step_result<double>> sharded(const Step& step, const buffers<>& b, c
 }  // namespace
 
 TEST_CASE("Shards have the loss, the gradient and the metrics of the whole batch") {
-  const buffers<> b(2);
+  const buffers<> b(3);
   const auto check = [&](const auto& step, std::size_t sums = 2) {
-    const auto whole = step(b.off_policy(), b.rewards);
+    const auto whole = step(b.off_policy(), labels, b.flat());
+    CHECK(distance(whole.gradient, step(b.off_policy(), b.rewards).gradient) <= 1e-14);
     for (const auto& split : {std::vector<Index>{1, 3}, {2, 0, 2}, {1, 1, 1, 1}}) {
       double loss = 0;
       Index first = 0;
@@ -335,6 +434,24 @@ TEST_CASE("Rewards in a row are the responses to one prompt") {
   const policy_gradient step{k1_in_reward{0.3}, leave_one_out{}};
   const matrix<double> first = b.rewards.row(0);
   CHECK(same_result(step(b.on_policy(0, b.M), b.rewards.row(0)), step(b.on_policy(0, b.M), first)));
+}
+
+TEMPLATE_TEST_CASE("The rewards of a flat batch may be a std::vector or a std::span", "", float, double) {
+  using S = TestType;
+  const buffers<S> b(14);
+  const std::vector<int> prompt{0, 0, 1, 1, 1, 0, 2, 2, 2, 2, 2, 2};
+  const array<S> flat = b.flat();
+  const std::vector<S> rewards(flat.begin(), flat.end());
+  const policy_gradient step{k1_in_reward{0.3}, leave_one_out{}};
+  const auto expected = step(b.on_policy(), prompt, flat);
+  CHECK(same_result(step(b.on_policy(), prompt, rewards), expected));
+  CHECK(same_result(step(b.on_policy(), prompt, std::span<const S>(rewards), whole_batch{}), expected));
+  step_result<S> result;
+  workspace space;
+  step.into(result, space, b.on_policy(), prompt, rewards);
+  CHECK(same_result(result, expected));
+  const policy_advantages advantages{k1_in_reward{0.3}, leave_one_out{}};
+  CHECK(same(advantages(b.on_policy(), prompt, rewards), advantages(b.on_policy(), prompt, flat)));
 }
 
 // ---- Errors

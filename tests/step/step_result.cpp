@@ -3,7 +3,9 @@
 
 #include "batches.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 using namespace infalign;
@@ -77,27 +79,75 @@ TEST_CASE("Metrics of parts add up to those of all responses") {
   CHECK(all.kl_per_token == 0.5);
 }
 
-TEST_CASE("Metrics of shards are reduced by one sum and one maximum") {
-  const std::vector<step_metrics> shards{metrics_of({1, 5}, {4, 2}), metrics_of({3, -2}, {8, 6}), metrics_of({}, {})};
-  const step_metrics all = metrics_of({1, 5, 3, -2}, {4, 2, 8, 6});
-  std::vector<array<double>> sent;
-  for (const auto& shard : shards) {
-    step_metrics m = shard;
-    std::size_t call = 0;
-    reduce_metrics(m, [&](Eigen::Ref<array<double>> values, reduce_op op) {
-      REQUIRE(op == (call == 0 ? reduce_op::sum : reduce_op::maximum));
-      if (sent.size() == call)
-        sent.push_back(values);
-      else
-        sent[call] = op == reduce_op::sum ? array<double>(sent[call] + values) : array<double>(sent[call].max(values));
-      ++call;
-    });
-    CHECK(call == 2);
+namespace {
+
+/// Metrics of prompts with these indices and mean KLs.
+step_metrics metrics_of_prompts(const std::vector<std::pair<double, double>>& prompts) {
+  step_metrics m;
+  for (const auto& [prompt, kl] : prompts) {
+    step_metrics of_prompt;
+    of_prompt.kl_max_prompt.add(prompt);
+    of_prompt.kl_of_prompt_max.add(kl);
+    of_prompt.kl_of_prompt_above_0.add(std::max(kl, 0.0));
+    m += of_prompt;
   }
-  step_metrics m = shards[0];
-  reduce_metrics(m,
-                 [&](Eigen::Ref<array<double>> values, reduce_op op) { values = sent[op == reduce_op::sum ? 0 : 1]; });
-  CHECK(same(fields(m), fields(all)));
+  return m;
+}
+
+}  // namespace
+
+TEST_CASE("Of two parts the prompt with the larger KL is kept, and of equal KLs the larger index") {
+  auto m = metrics_of_prompts({{7, 1}, {-3, 4}, {1e6, 2}});
+  CHECK(m.kl_max_prompt == -3);
+  CHECK(m.kl_of_prompt_max == 4);
+  CHECK(m.kl_max_prompt_share() == near(4. / 7, 1e-15));
+  m += metrics_of_prompts({{5, -8}, {2, 4}, {1, 4}});
+  CHECK(m.kl_max_prompt == 2);
+  CHECK(m.kl_of_prompt_above_0 == 2.5);  // 1, 4, 2, 0, 4, 4
+  CHECK(m.kl_max_prompt_share() == near(4. / 15, 1e-15));
+  m += step_metrics{};
+  CHECK(m.kl_max_prompt == 2);
+}
+
+TEST_CASE("No prompt has a share of a KL that no prompt has") {
+  const auto m = metrics_of_prompts({{0, -1}, {1, 0}});
+  CHECK(m.kl_max_prompt == 1);
+  CHECK(m.kl_of_prompt_max == 0);
+  CHECK(std::isnan(m.kl_max_prompt_share()));
+  CHECK(std::isnan(metrics_of_prompts({{0, -1}, {1, -2}}).kl_max_prompt_share()));
+  CHECK(std::isnan(step_metrics{}.kl_max_prompt_share()));
+}
+
+TEST_CASE("Metrics of shards are reduced by a sum, a maximum, and a maximum of the prompts that have it") {
+  std::vector<step_metrics> shards{metrics_of({1, 5}, {4, 2}), metrics_of({3, -2}, {8, 6}), metrics_of({}, {}),
+                                   metrics_of({}, {})};
+  step_metrics all = metrics_of({1, 5, 3, -2}, {4, 2, 8, 6});
+  shards[0] += metrics_of_prompts({{9, 1}, {8, 3}});
+  shards[1] += metrics_of_prompts({{6, 5}, {4, -1}});   // the largest
+  shards[3] += metrics_of_prompts({{2, 5}, {7, 4.5}});  // as large, with a smaller index
+  all += metrics_of_prompts({{9, 1}, {8, 3}, {6, 5}, {4, -1}, {2, 5}, {7, 4.5}});
+  CHECK(all.kl_max_prompt == 6);
+  std::vector<array<double>> known;  // the results of the calls so far
+  for (std::size_t calls = 0; calls <= 3; ++calls) {
+    array<double> next;
+    for (const auto& shard : shards) {
+      step_metrics m = shard;
+      std::size_t call = 0;
+      reduce_metrics(m, [&](Eigen::Ref<array<double>> values, reduce_op op) {
+        REQUIRE(op == (call == 0 ? reduce_op::sum : reduce_op::maximum));
+        if (call < calls)
+          values = known[call];
+        else if (call == calls)
+          next = next.size() == 0       ? array<double>(values)
+                 : op == reduce_op::sum ? array<double>(next + values)
+                                        : array<double>(next.max(values));
+        ++call;
+      });
+      CHECK(call == 3);
+      if (calls == 3) CHECK(same(fields(m), fields(all)));
+    }
+    known.push_back(next);
+  }
   STATIC_REQUIRE(reduction<whole_batch>);
 }
 

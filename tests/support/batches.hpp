@@ -83,12 +83,16 @@ inline infalign::array<double> fields(const infalign::step_metrics& m) {
                                 m.frac_reward_zero_std,
                                 m.kl,
                                 m.kl_per_token,
+                                m.kl_of_prompt_above_0,
                                 m.approx_kl,
                                 m.ratio,
                                 m.clip_ratio_low,
                                 m.clip_ratio_high,
                                 m.clip_ratio,
                                 m.kl_max,
+                                m.kl_of_prompt_max,
+                                m.kl_max_prompt,
+                                m.kl_max_prompt_share(),
                                 m.tokens_max,
                                 m.tokens_min};
   return Eigen::Map<const infalign::array<double>>(all.data(), std::ssize(all));

@@ -7,6 +7,7 @@
 
 #include <cmath>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -125,4 +126,16 @@ TEST_CASE("An error in a strided buffer names its row") {
   const auto reward = calibration{reference} | logarithm{};
   CHECK(error_of([&] { reward.into(table.leftCols(2), rewards); }) ==
         "transform: expected a finite value of the transform, got -inf for 0 at row 1, column 1");
+}
+
+TEST_CASE("A std::vector or a std::span of rewards is shaped by prompt index") {
+  const auto shape = calibration{matrix<float>{{1, 2, 3, 4}, {10, 20, 30, 40}}} | [](float u) { return 4 * u; };
+  const std::vector<int> prompt{1, 0, 1};
+  const std::vector<float> rewards{25, 4, 5};
+  const array<float> expected{{2, 3.5f, 0}};
+  CHECK(same(shape(prompt, rewards), expected));
+  CHECK(same(shape(prompt, std::span<const float>(rewards)), expected));
+  array<float> result(3);
+  shape.into(result, prompt, rewards);
+  CHECK(same(result, expected));
 }

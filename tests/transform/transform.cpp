@@ -5,6 +5,7 @@
 #include "arrays.hpp"
 
 #include <cmath>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -181,4 +182,20 @@ TEMPLATE_TEST_CASE("A user's transform may prepare a function of many numbers, u
   CHECK(same(y.head(N), squares.head(N)));
   CHECK(std::isnan(y[N]));
   CHECK(same(y.tail(N), -squares.tail(N)));
+}
+
+TEMPLATE_TEST_CASE("A std::vector or a std::span is transformed to a column", "", float, double) {
+  using S = TestType;
+  const std::vector<S> u{0, S(0.5), 1, missing<S>};
+  const auto half = [](auto x) { return x / 2; };
+  const array<S> expected{{0, S(0.25), S(0.5), missing<S>}};
+  CHECK(same(transform(u, half, unscored::propagate), expected));
+  CHECK(same(transform(std::span<const S>(u).first(3), half), expected.head(3)));
+  array<S> result(4);
+  transform_into(result, std::span<const S>(u), half, unscored::propagate);
+  CHECK(same(result, expected));
+  CHECK(error_of([&] { transform(u, half); }) == "transform: expected rewards that are numbers, got NaN at index 3");
+  CHECK(error_of([&] {
+          transform(std::vector<S>{0, 2}, half);
+        }) == "transform: expected calibrated rewards in [0, 1], got 2 at index 1");
 }

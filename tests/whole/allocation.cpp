@@ -137,6 +137,7 @@ TEMPLATE_TEST_CASE("A step or a loss into a result and a workspace allocates not
     CHECK(out.loss == grouped.loss);
     CHECK((out.gradient == grouped.gradient).all());
     CHECK(out.metrics.kl == grouped.metrics.kl);
+    CHECK(out.metrics.kl_max_prompt == grouped.metrics.kl_max_prompt);
   };
   check(policy_gradient{k3_token_loss{.beta = 0.04}, group_standardized{}, ppo_clip{}, token_mean{}});
   check(policy_gradient{k1_in_reward{.beta = 0.04}, leave_one_out{}, sequence_clip{}});

@@ -22,7 +22,8 @@ struct kl_without_loss {
 void wrong(const matrix<float>& f, const matrix<double>& d, const array<float>& flat) {
   const token_batch<float> batch{.log_probabilities = f, .reference_log_probabilities = f};
   // error: reference and rewards must have the same scalar type
-  calibrate(d, f);
+  matrix<float> of_another_scalar = f;
+  calibrate_into(of_another_scalar, d, f);
   // error: this estimator compares the responses to a prompt
   policy_gradient{no_kl{}, leave_one_out{}}(batch, flat);
   // error: a sequence-level surrogate has one term a response
@@ -54,6 +55,8 @@ void wrong(const matrix<float>& f, const matrix<double>& d, const array<float>& 
   policy_loss{k1_in_reward{.beta = 1}};
   // error: a KL loss is part of policy_loss
   policy_advantages{k3_loss{.beta = 1}, leave_one_out{}};
+  // error: a std::vector or a std::span of rewards has no rows
+  const auto of_one_vector = calibrate(f, std::vector<float>{1, 2});
   // error: the function returns an Eigen expression, whose operands may be gone
   checks::pipeline{[](const checks::response_batch& b) { return b["reward"] + b["reward"]; }};
 }

@@ -115,6 +115,8 @@ TEMPLATE_TEST_CASE("The bits of ranks, transforms and steps do not depend on the
       CHECK(o.metrics.clip_ratio == out[0].metrics.clip_ratio);
       CHECK(o.metrics.advantage_std == out[0].metrics.advantage_std);
       CHECK(o.metrics.kl_max == out[0].metrics.kl_max);
+      CHECK(o.metrics.kl_of_prompt_max == out[0].metrics.kl_of_prompt_max);
+      CHECK(o.metrics.kl_max_prompt == out[0].metrics.kl_max_prompt);
     }
   };
   check(policy_gradient{k3_token_loss{.beta = 0.04}, group_standardized{}, ppo_clip{}, token_mean{}});

@@ -106,6 +106,18 @@ torch::Tensor torch_tensor(array<S>&& values) {
   return detail::torch_owner(std::move(values), shape);
 }
 
+/// Copies a matrix that is to be kept into a tensor, rows × columns.
+template <real_scalar S>
+torch::Tensor torch_tensor(const matrix<S>& values) {
+  return torch_tensor(matrix<S>(values));
+}
+
+/// Copies a column that is to be kept into a tensor of one dimension.
+template <real_scalar S>
+torch::Tensor torch_tensor(const array<S>& values) {
+  return torch_tensor(array<S>(values));
+}
+
 /// A `token_batch` of tensors, which are read without a copy. An optional tensor may be undefined.
 ///
 ///     torch_batch batch{.log_probabilities = now, .reference_log_probabilities = reference, .mask = mask};

@@ -60,7 +60,8 @@ void calibrate_into(Result&& result, const T& reference, const Batch&... batch) 
 ///     calibrate(reference, prompt, rewards, rank = mid_rank{}, on_unscored = unscored::error)    // a flat batch
 ///
 /// Shapes: reference is P × K, or any `reference_table` with P rows. rewards is P × M, or B with B prompt indices in
-/// [0, P) in any order. Returns P × M or B. A column of rewards is P × 1, a row is 1 × M.
+/// [0, P) in any order; these B may be in a `std::vector` or `std::span`. Returns P × M or B. A column of rewards is P × 1,
+/// a row is 1 × M.
 /// Range: that of the rank functor.
 /// Cost: K comparisons a response; no sort, and no copy of a row-major reference. Equal neighbours in `prompt` cost
 /// less.
@@ -127,6 +128,21 @@ calibration(T) -> calibration<typename detail::stored_as<T>::type>;
 /// The type that a functor of this reference and rank has.
 template <reference_rewards T, rank_functor Rank>
 calibration(T, Rank, unscored = unscored::error) -> calibration<typename detail::stored_as<T>::type, Rank>;
+
+namespace detail {
+
+/// Any function of one number. It converts from it, so that every other operator| with a transform is a better match.
+struct transform_needs_header_infalign_transform_hpp {
+  template <class F>
+  requires requires(const F& phi, double u) { phi(u); }
+  transform_needs_header_infalign_transform_hpp(const F&) {}
+};
+
+}  // namespace detail
+
+/// calibration | transform needs <infalign/transform.hpp>. Without it, the compiler's message names this overload.
+template <reference_rewards T, class Rank>
+void operator|(const calibration<T, Rank>&, const detail::transform_needs_header_infalign_transform_hpp&) = delete;
 
 }  // namespace INFALIGN_NAMESPACE
 

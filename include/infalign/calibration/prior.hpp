@@ -128,12 +128,13 @@ class calibration_prior {
   }
 
   /// Adds the rewards of a flat batch, then learns again.
-  template <prompt_index Prompts, vector_expression R>
+  template <prompt_index Prompts, number_list R>
   void add(const Prompts& prompt, const R& rewards, unscored on_unscored = unscored::error) {
-    static_assert(std::same_as<typename R::Scalar, S>, "infalign: rewards and prior must have the same scalar type");
     detail::with_batch(
         "calibration_prior",
-        [&](const auto& batch_prompts, const auto& batch_rewards) {
+        [&]<class Rewards>(const auto& batch_prompts, const Rewards& batch_rewards) {
+          static_assert(std::same_as<typename Rewards::Scalar, S>,
+                        "infalign: rewards and prior must have the same scalar type");
           const array<S> values = detail::as_column(batch_rewards);
           detail::check_scored({"calibration_prior", on_unscored}, batch_prompts,
                                detail::packed_rows(values.data(), batch_prompts));

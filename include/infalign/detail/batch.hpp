@@ -16,7 +16,7 @@
 /// A batch: rewards, and the prompt that each of them belongs to.
 ///
 /// Users pass a batch in two ways: `rewards` (P × M, row p belongs to prompt p), or `prompt, rewards` (a flat batch,
-/// reward i belongs to prompt[i]). `with_batch` turns both into prompts and rewards. The prompts are `row_prompts` or
+/// reward i belongs to prompt[i]; these rewards may be a `std::vector` or another `number_list`). `with_batch` turns both into prompts and rewards. The prompts are `row_prompts` or
 /// `flat_prompts`; both have one interface, so that every algorithm is written once.
 namespace INFALIGN_NAMESPACE::detail {
 
@@ -45,6 +45,8 @@ struct row_prompts {
   Eigen::Index rows, columns;
 
   Eigen::Index size() const { return rows * columns; }
+  /// The row of response i.
+  Eigen::Index operator[](Eigen::Index i) const { return i / columns; }
   std::string position(Eigen::Index i) const { return position_in(i, columns); }
 
   /// Throws unless a table has one row for each prompt.
@@ -101,8 +103,10 @@ template <class... Args>
 inline constexpr bool begins_with_batch = false;
 template <array_expression R, class... Options>
 inline constexpr bool begins_with_batch<R, Options...> = true;
-template <prompt_index Prompts, vector_expression R, class... Options>
+template <prompt_index Prompts, number_list R, class... Options>
 inline constexpr bool begins_with_batch<Prompts, R, Options...> = true;
+template <number_range R, class... Options>
+inline constexpr bool begins_with_batch<R, Options...> = true;  // refused by `with_batch`, which says why
 
 /// The arguments of a call on a batch: `[prompt,] rewards, options...`.
 template <class... Args>
@@ -113,11 +117,17 @@ template <class F, array_expression R, class... Options>
 decltype(auto) with_batch(const char*, const F& f, const R& rewards, const Options&... options) {
   return f(row_prompts{rewards.rows(), rewards.cols()}, rewards, options...);
 }
-template <class F, prompt_index Prompts, vector_expression R, class... Options>
+template <class F, prompt_index Prompts, number_list R, class... Options>
 decltype(auto) with_batch(const char* function, const F& f, const Prompts& prompt, const R& rewards,
                           const Options&... options) {
-  check_size(function, "prompt indices, one for each reward", rewards.size(), static_cast<Eigen::Index>(prompt.size()));
+  check_size(function, "prompt indices, one for each reward", size_of(rewards), size_of(prompt));
   return f(flat_prompts<Prompts>{prompt}, as_column(rewards).transpose(), options...);
+}
+template <class F, number_range R, class... Options>
+void with_batch(const char*, const F&, const R&, const Options&...) {
+  static_assert(!number_range<R>,
+                "infalign: a std::vector or a std::span of rewards has no rows: pass prompt indices before it, or view "
+                "it as P x M with Eigen::Map<const infalign::matrix<S>>");
 }
 
 /// An Eigen object whose numbers can be written to in place: a matrix, an array, a Map, a Ref or a block, of floats or

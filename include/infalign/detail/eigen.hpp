@@ -29,6 +29,12 @@ decltype(auto) as_column(const E& e) {
     return as_array(e);
 }
 
+/// A range as a view of its numbers.
+template <number_range C>
+auto as_column(const C& numbers) {
+  return Eigen::Map<const array<std::remove_cvref_t<decltype(*numbers.data())>>>(numbers.data(), size_of(numbers));
+}
+
 /// An array of E's shape: a column for a column or a row by type, else a row-major matrix.
 template <array_expression E>
 using batch_like = std::conditional_t<vector_expression<E>, array<typename E::Scalar>, matrix<typename E::Scalar>>;

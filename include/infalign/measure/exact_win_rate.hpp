@@ -43,7 +43,7 @@ inline void normalize_probabilities(const char* what, array<double>& p) {
 /// Accuracy: 1e-14 per response.
 /// Cost: K log K.
 /// Errors: throws if sizes differ, if K = 0, if a reward is NaN, and if probabilities or a procedure are invalid.
-template <vector_expression R, vector_expression P, vector_expression Q, procedure T1, procedure T2>
+template <number_list R, number_list P, number_list Q, procedure T1, procedure T2>
 double exact_win_rate(const R& rewards, const P& policy, const Q& reference, const T1& policy_procedure,
                       const T2& reference_procedure) {
   using namespace detail;
@@ -82,7 +82,7 @@ double exact_win_rate(const R& rewards, const P& policy, const Q& reference, con
 }
 
 /// As above, with one procedure for both.
-template <vector_expression R, vector_expression P, vector_expression Q, procedure T>
+template <number_list R, number_list P, number_list Q, procedure T>
 double exact_win_rate(const R& rewards, const P& policy, const Q& reference, const T& both) {
   return exact_win_rate(rewards, policy, reference, both, both);
 }

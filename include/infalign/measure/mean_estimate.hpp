@@ -31,7 +31,7 @@ struct mean_estimate {
 ///
 /// Shapes: values: P ≥ 1.
 /// Errors: throws if there is no value or one is not finite.
-template <vector_expression V>
+template <number_list V>
 mean_estimate mean_over_prompts(const V& values) {
   const array<double> v = detail::as_column(values).template cast<double>();
   if (v.size() == 0) detail::fail("mean_over_prompts", "at least one prompt", "none");
@@ -43,28 +43,6 @@ mean_estimate mean_over_prompts(const V& values) {
   const double error = std::sqrt((v - mean).square().sum() / (P - 1) / P);
   const double margin = detail::student_quantile(v.size() - 1) * error;
   return {mean, error, mean - margin, mean + margin, v.size()};
-}
-
-/// The KL of a policy to the reference, in nats per response, from responses sampled from the policy: the mean over
-/// prompts of each prompt's mean log-ratio. It is unbiased.
-///
-///     KL(π ‖ π_ref) = E_{y ~ π}[log π(y) − log π_ref(y)]
-///
-/// Shapes: log_probabilities, reference_log_probabilities: P × M, of whole responses (sums over their tokens).
-/// Errors: throws if the shapes differ or a number is not finite.
-template <array_expression L, array_expression R>
-mean_estimate kl_divergence(const L& log_probabilities, const R& reference_log_probabilities) {
-  const matrix<double> now = detail::as_array(log_probabilities).template cast<double>(),
-                       reference = detail::as_array(reference_log_probabilities).template cast<double>();
-  detail::check_size("kl_divergence", "rows of reference_log_probabilities", now.rows(), reference.rows());
-  detail::check_size("kl_divergence", "columns of reference_log_probabilities", now.cols(), reference.cols());
-  if (now.size() == 0) detail::fail("kl_divergence", "at least one response to each prompt", "none");
-  for (Eigen::Index p = 0; p < now.rows(); ++p)
-    for (Eigen::Index m = 0; m < now.cols(); ++m)
-      for (const double x : {now(p, m), reference(p, m)})
-        if (!detail::is_finite(x))
-          detail::fail("kl_divergence", "finite log-probabilities", detail::concat(x, detail::position(p, m)));
-  return mean_over_prompts((now - reference).rowwise().mean().eval());
 }
 
 }  // namespace INFALIGN_NAMESPACE

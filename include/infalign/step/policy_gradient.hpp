@@ -138,14 +138,36 @@ class policy_gradient {
           std::all_of(group.data(), group.data() + group.size(), [&](S r) { return r == group[0]; }));
     });
 
+    constexpr bool known = detail::kl_in_reward<KL>;
     if constexpr (KL::place == kl_place::reward_to_go)
       loss_.run(name, result, space, batch, credit.size,
-                detail::to_go_credit<S>{advantages.data(), compared.data(), kl_.beta}, credit.centre);
+                detail::to_go_credit<S>{advantages.data(), compared.data(), kl_.beta}, credit.centre, sums.data(),
+                known);
     else
       loss_.run(name, result, space, batch, credit.size, detail::response_credit<S>{advantages.data()}, credit.centre,
-                KL::place == kl_place::reward ? sums.data() : nullptr);
+                sums.data(), known);
     result.metrics += of_rewards;
+    add_prompts(result.metrics, space, batch.reference_log_probabilities.given(), prompts, g, values.data(),
+                sums.data());
     reduce_metrics(result.metrics, reduce);
+  }
+
+  /// Adds the metrics of the KL of each prompt.
+  template <real_scalar S, class Prompts>
+  static void add_prompts(step_metrics& metrics, workspace* space, bool has_reference, const Prompts& prompts,
+                          const detail::groups& g, const S* rewards, const detail::response_sums* sums) {
+    detail::scratch<double> kl(space, prompts.size());
+    for (Eigen::Index i = 0; i < prompts.size(); ++i)
+      kl[i] = detail::is_nan(rewards[i]) ? detail::nan<double> : sums[i].to_reference;
+    g.for_each(kl.data(), [&](Eigen::Map<const array<double>> group, Eigen::Index first) {
+      if (!has_reference) return metrics.kl_of_prompt_above_0.add(detail::nan<double>);
+      metric_mean of_prompt;
+      for (const double k : group) of_prompt.add(k);
+      const double mean = of_prompt;
+      metrics.kl_of_prompt_above_0.add(std::max(mean, 0.0));
+      detail::take_larger(metrics.kl_of_prompt_max, metrics.kl_max_prompt, {mean},
+                          {static_cast<double>(prompts[first])});
+    });
   }
 
   reward_kl reward_part() const {

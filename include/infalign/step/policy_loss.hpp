@@ -28,7 +28,7 @@ namespace INFALIGN_NAMESPACE {
 ///     out.loss, out.gradient, out.metrics
 ///
 /// The losses and metrics of micro-batches add up to those of the whole batch; their gradients are its rows. The
-/// metrics of rewards stay 0, because only `policy_gradient` knows rewards.
+/// metrics of rewards stay 0, and those of prompts NaN or 0, because only `policy_gradient` knows rewards and prompts.
 ///
 /// The KL term is a loss, or none: a KL in the reward is part of the advantages (`policy_advantages`).
 ///
@@ -136,11 +136,11 @@ class policy_loss {
   }
 
   /// Stages 3 and 4: the terms of each response, weighted and summed. `centre`: a number near the mean of the
-  /// advantages. `known`: the sums over each response, if they are.
+  /// advantages. `all_sums`: those over each response, or null. They are read if `known`, else written.
   template <real_scalar S, class Mask, class Credit>
   void run(const char* function, step_result<S>& result, workspace* space, const token_batch<S, Mask>& batch,
-           const batch_size& size, const Credit& credit, double centre,
-           const detail::response_sums* known = nullptr) const {
+           const batch_size& size, const Credit& credit, double centre, detail::response_sums* all_sums = nullptr,
+           bool known = false) const {
     if ((KL::place != kl_place::none || to_reference) && batch.log_probabilities.rows() > 0 &&
         !batch.reference_log_probabilities.given())
       detail::fail(function,
@@ -159,7 +159,7 @@ class policy_loss {
       if (detail::is_nan(credit.of_response(i)))
         std::fill_n(result.gradient.data() + i * T, T, S{0});
       else
-        parts[i] = respond(function, result.gradient, batch, reader, i, size, credit, centre, known);
+        parts[i] = respond(function, result.gradient, batch, reader, i, size, credit, centre, all_sums, known);
     });
     part total;
     for (const auto& p : parts) total.loss += p.loss, total.metrics += p.metrics;
@@ -184,7 +184,7 @@ class policy_loss {
   template <real_scalar S, class Mask, class Credit>
   part respond(const char* function, matrix<S>& gradient, const token_batch<S, Mask>& batch,
                const detail::token_reader<S, Mask>& reader, Eigen::Index i, const batch_size& size,
-               const Credit& credit, double centre, const detail::response_sums* known) const {
+               const Credit& credit, double centre, detail::response_sums* all_sums, bool known) const {
     const detail::term_weights weights = detail::weights_of(batch);
     const double advantage = static_cast<double>(credit.of_response(i)), tokens = reader.tokens(i);
     part result;
@@ -193,7 +193,7 @@ class policy_loss {
     constexpr bool linear = std::same_as<Surrogate, reinforce> && KL::place == kl_place::none &&
                             std::same_as<Credit, detail::response_credit<S>>;
     if (linear && !weights.sampled && tokens > 0) {
-      sums = known ? known[i] : reader.sums(i);
+      sums = known ? all_sums[i] : reader.sums(i);
       const double weight = weight_of(tokens, size);
       result.loss = -advantage * sums.log_probability * weight;
       result.add_ratios(detail::unclipped{tokens}, tokens);
@@ -242,6 +242,7 @@ class policy_loss {
       if (!finite || !detail::is_finite(result.loss)) detail::check_response(function, gradient, result.loss, i);
     }
 
+    if (all_sums && !known) all_sums[i] = sums;
     step_metrics& metrics = result.metrics;
     metrics.sequences = 1;
     metrics.tokens = tokens;

@@ -91,6 +91,9 @@ struct step_averages {
   metric_mean kl;
   /// k1 estimate of KL(π_θ ‖ π_ref) per token, in nats. NaN without a reference, 0 without tokens.
   metric_mean kl_per_token;
+  /// max(KL, 0) of a prompt, with KL the mean k1 estimate of its responses: the mean over prompts. NaN without a
+  /// reference, 0 without responses.
+  metric_mean kl_of_prompt_above_0;
   /// k1 estimate of KL(π_old ‖ π_θ) per token, in nats. 0 on-policy.
   metric_mean approx_kl;
   /// ρ over the tokens or responses that the surrogate takes it of.
@@ -103,10 +106,12 @@ struct step_averages {
   metric_mean clip_ratio;
 };
 
-/// Metrics that are the largest or smallest value of a response.
+/// Metrics that are the largest or smallest value of a response or a prompt.
 struct step_extremes {
   /// Largest k1 estimate of a response. NaN without a reference.
   metric_max kl_max;
+  /// Largest KL of a prompt, which is the mean k1 estimate of its responses. NaN without a reference.
+  metric_max kl_of_prompt_max;
   /// Unmasked tokens of the longest response.
   metric_max tokens_max;
   /// Unmasked tokens of the shortest response.
@@ -118,6 +123,17 @@ struct step_extremes {
 /// Metrics of micro-batches are added with `+=`; those of shards are combined by `reduce_metrics`. Both are exact, not
 /// means of means.
 struct step_metrics : step_averages, step_extremes {
+  /// The prompt with `kl_of_prompt_max`: its index in a flat batch, or its row of P × M rewards. In a shard or a part of a
+  /// batch, a row counts from the first row of that shard or part; indices of a flat batch are the user's own everywhere.
+  /// Of equal prompts the one with the largest index. NaN without a reference.
+  metric_max kl_max_prompt;
+
+  /// The share of `kl_max_prompt` in the sum over prompts of max(KL, 0). It is 1/P if the prompts have the same KL, and 1
+  /// if one prompt has all of it. NaN without a reference, or if no prompt has a KL above 0.
+  double kl_max_prompt_share() const {
+    return kl_of_prompt_max.value > 0 ? kl_of_prompt_max / kl_of_prompt_above_0.sum : detail::nan<double>;
+  }
+
   /// Adds the metrics of more responses.
   step_metrics& operator+=(const step_metrics& more);
 };
@@ -204,9 +220,17 @@ inline metric_std joined(const metric_mean& mean_a, const metric_std& a, const m
           a.weight + b.weight};
 }
 
+/// Replaces a KL and its prompt by another one if that is larger; of equal ones the prompt has the larger index.
+inline void take_larger(metric_max& kl, metric_max& prompt, const metric_max& other_kl, const metric_max& other) {
+  if (other_kl.value > kl.value) prompt = {};
+  if (other_kl.value >= kl.value) prompt.add(other.value);
+  kl.add(other_kl.value);
+}
+
 }  // namespace detail
 
 [[gnu::noinline]] inline step_metrics& step_metrics::operator+=(const step_metrics& more) {
+  detail::take_larger(kl_of_prompt_max, kl_max_prompt, more.kl_of_prompt_max, more.kl_max_prompt);
   const auto rewards = detail::joined(reward, reward_std, more.reward, more.reward_std);
   const auto advantages = detail::joined(advantage_mean, advantage_std, more.advantage_mean, more.advantage_std);
   const auto combine = []<class T>(T& mine, const T& others, const auto& op) {
@@ -223,12 +247,16 @@ inline metric_std joined(const metric_mean& mean_a, const metric_std& a, const m
   return *this;
 }
 
-/// Replaces the metrics of a shard by those of all shards. Calls `reduce` twice.
+/// Replaces the metrics of a shard by those of all shards. Calls `reduce` three times: for sums, for maxima, and for the
+/// index of one maximum, because a shard knows only then whether the prompt is its own.
 template <reduction Reduce>
 void reduce_metrics(step_metrics& metrics, const Reduce& reduce) {
   if constexpr (!std::same_as<Reduce, whole_batch>) {  // not even compiled for a whole batch
     detail::as_doubles<step_averages>(metrics, [&](auto sums) { reduce(sums, reduce_op::sum); });
+    const metric_max own = metrics.kl_of_prompt_max;
     detail::as_doubles<step_extremes>(metrics, [&](auto extremes) { reduce(extremes, reduce_op::maximum); });
+    if (own.value < metrics.kl_of_prompt_max.value) metrics.kl_max_prompt = {};
+    detail::as_doubles(metrics.kl_max_prompt, [&](auto index) { reduce(index, reduce_op::maximum); });
   }
 }
 

@@ -138,6 +138,13 @@ void transform_into(Result&& result, const U& u, const F& phi, unscored on_unsco
   detail::transform_expression(u, rows, phi, on_unscored);
 }
 
+/// Writes the transformed rewards of a `std::vector`, a `std::span` or another range.
+template <class Result, number_range U, reward_transform F>
+requires detail::result_buffer<Result>
+void transform_into(Result&& result, const U& u, const F& phi, unscored on_unscored = unscored::error) {
+  transform_into(result, detail::as_column(u), phi, on_unscored);
+}
+
 /// Transforms calibrated rewards, number by number.
 ///
 ///     result = Φ(u)
@@ -152,6 +159,12 @@ auto transform(const U& u, const F& phi, unscored on_unscored = unscored::error)
   auto result = detail::make_result(shape, u);
   detail::transform_expression(u, detail::rows_of_result("transform", result, shape), phi, on_unscored);
   return result;
+}
+
+/// Transforms the calibrated rewards of a `std::vector`, a `std::span` or another range. Returns a column.
+template <number_range U, reward_transform F>
+auto transform(const U& u, const F& phi, unscored on_unscored = unscored::error) {
+  return transform(detail::as_column(u), phi, on_unscored);
 }
 
 /// Two transforms as one.
