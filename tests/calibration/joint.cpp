@@ -160,6 +160,9 @@ TEST_CASE("A flat batch, a shaped reward and a caller's buffer have the same ran
   const array<double> flat{{u(2, 1), u(0, 0), u(0, 3), u(1, 1), u(2, 0), u(2, 3)}};
   CHECK(same(shape(prompt, flat_r, flat_s), flat));
   CHECK(same(shape(prompt, flat_r, flat_s.transpose().eval()), flat));
+  const std::vector<double> list_r(flat_r.begin(), flat_r.end()), list_s(flat_s.begin(), flat_s.end());
+  CHECK(same(shape(prompt, list_r, list_s), flat));
+  CHECK(same(shape(prompt, flat_r, list_s), flat));
   const auto shaped = shape | normalized_exponential{10} | [](double x) { return 2 * x; };
   CHECK(same(shaped(r, s), (2 * transform(u, normalized_exponential{10})).eval()));
   surrounded<double> buffer(3, 4);

@@ -230,7 +230,7 @@ class joint_calibration {
         name,
         [this](const auto& prompts, const auto& first, const auto&... more) {
           auto result = detail::make_result(prompts, first);
-          this->compute(detail::packed_rows(result.data(), prompts), prompts, first, more...);
+          this->compute(detail::packed_rows(result.data(), prompts), prompts, first, viewed(more)...);
           return result;
         },
         batch...);
@@ -249,13 +249,22 @@ class joint_calibration {
                 (detail::check_apart_from_reference(name, result, detail::rows_of(table)), ...);
               },
               reference_);
-          compute(rows, prompts, first, more...);
+          compute(rows, prompts, first, viewed(more)...);
         },
         batch...);
   }
 
  private:
   static constexpr auto name = "joint_calibration";
+
+  /// The rewards of a `std::vector` as an Eigen object.
+  template <class R>
+  static decltype(auto) viewed(const R& r) {
+    if constexpr (number_range<R>)
+      return detail::as_column(r);
+    else
+      return (r);
+  }
 
   template <class Prompts, class... R>
   void compute(const detail::rows_view<Scalar>& result, const Prompts& prompts, const R&... batch) const {
