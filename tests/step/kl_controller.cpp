@@ -172,9 +172,9 @@ TEST_CASE("An invalid parameter or measurement is rejected, and beta is unchange
   CHECK(rejected({.beta = 0.1, .target = 6, .horizon = infinity}, 1, 1) ==
         "adaptive_kl: expected a horizon finite and above 0, got inf");
   CHECK(rejected({.beta = 0.1, .target = 6, .least = 0}, 1, 1) ==
-        "adaptive_kl: expected a least beta finite and above 0, got 0");
+        "adaptive_kl: expected a smallest beta (least) finite and above 0, got 0");
   CHECK(rejected({.beta = 0.1, .target = 6, .most = infinity}, 1, 1) ==
-        "adaptive_kl: expected a most beta finite and above 0, got inf");
+        "adaptive_kl: expected a largest beta (most) finite and above 0, got inf");
   CHECK(rejected({.beta = 0.1, .target = 6, .least = 0.2}, 1, 1) ==
         "adaptive_kl: expected a beta from 0.2 to 10, got 0.1");
   CHECK(rejected({.beta = 0.1, .target = 6, .most = 0.05}, 1, 1) ==

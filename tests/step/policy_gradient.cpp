@@ -173,8 +173,8 @@ namespace {
 /// Prompt indices of the batch, in no order.
 const std::vector<int> labels{40, 40, 40, -3, -3, -3, 1000000, 1000000, 1000000, 7, 7, 7};
 
-/// The results of the shards of a batch by prompt index, combined over the shards at each `reduce`. In place of threads that wait for
-/// each other, the shards run again for each result of `reduce` that has become known.
+/// The results of the shards of a batch by prompt index, combined over the shards at each `reduce`. In place of threads
+/// that wait for each other, the shards run again for each result of `reduce` that has become known.
 template <class Step>
 std::vector<step_result<double>> sharded(const Step& step, const buffers<>& b, const std::vector<Index>& split,
                                          std::size_t sums = 2) {

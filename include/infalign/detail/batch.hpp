@@ -16,8 +16,9 @@
 /// A batch: rewards, and the prompt that each of them belongs to.
 ///
 /// Users pass a batch in two ways: `rewards` (P × M, row p belongs to prompt p), or `prompt, rewards` (a flat batch,
-/// reward i belongs to prompt[i]; these rewards may be a `std::vector` or another `number_list`). `with_batch` turns both into prompts and rewards. The prompts are `row_prompts` or
-/// `flat_prompts`; both have one interface, so that every algorithm is written once.
+/// reward i belongs to prompt[i]; its rewards are any `number_list`, such as a `std::vector`). `with_batch` turns both
+/// into prompts and rewards. The prompts are `row_prompts` or `flat_prompts`; both have one interface, so that every
+/// algorithm is written once.
 namespace INFALIGN_NAMESPACE::detail {
 
 /// The function that the user called, for error messages, and what it does with NaN.

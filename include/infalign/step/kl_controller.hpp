@@ -66,8 +66,8 @@ struct adaptive_kl {
     detail::check_positive("adaptive_kl", "a beta", beta);
     detail::check_positive("adaptive_kl", "a target", target);
     detail::check_positive("adaptive_kl", "a horizon", horizon);
-    detail::check_positive("adaptive_kl", "a least beta", least);
-    detail::check_positive("adaptive_kl", "a most beta", most);
+    detail::check_positive("adaptive_kl", "a smallest beta (least)", least);
+    detail::check_positive("adaptive_kl", "a largest beta (most)", most);
     if (beta < least || beta > most)
       detail::fail("adaptive_kl", detail::concat("a beta from ", least, " to ", most), detail::concat(beta));
   }

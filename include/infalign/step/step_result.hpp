@@ -125,7 +125,7 @@ struct step_extremes {
 struct step_metrics : step_averages, step_extremes {
   /// The prompt with `kl_of_prompt_max`: its index in a flat batch, or its row of P × M rewards. In a shard or a part of a
   /// batch, a row counts from the first row of that shard or part; indices of a flat batch are the user's own everywhere.
-  /// Of equal prompts the one with the largest index. NaN without a reference.
+  /// Of prompts with equal KLs, the one with the largest index. Indices above 2⁵³ are rounded. NaN without a reference.
   metric_max kl_max_prompt;
 
   /// The share of `kl_max_prompt` in the sum over prompts of max(KL, 0). It is 1/P if the prompts have the same KL, and 1
