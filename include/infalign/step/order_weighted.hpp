@@ -76,14 +76,16 @@ void set_credit(const R& rewards, int n, const Weight& weight, set_baseline base
   }
   for (int j = pairs; j > 0; --j) level[j - 1] += level[j];
 
-  const auto step = [&](int j) {
-    return static_cast<double>(rewards[order[j + 1]]) - static_cast<double>(rewards[order[j]]);
+  // share·(next reward − the j-th); 0 for a share of 0, however far apart they are.
+  const auto part = [&](double share, int j) {
+    const double from = static_cast<double>(rewards[order[j]]), to = static_cast<double>(rewards[order[j + 1]]);
+    return share != 0 ? share * (to - from) : 0.0;
   };
   double smallest = baseline == set_baseline::none ? n * sum_of_weights * static_cast<double>(rewards[order[0]]) : 0;
-  for (int j = 0; j <= pairs; ++j) smallest += level[j] * step(j);
+  for (int j = 0; j <= pairs; ++j) smallest += part(level[j], j);
   scratch<double> result(space, M);
   result[order[0]] = smallest;
-  for (int j = 0; j <= pairs; ++j) result[order[j + 1]] = result[order[j]] + growth[j] * step(j);
+  for (int j = 0; j <= pairs; ++j) result[order[j + 1]] = result[order[j]] + part(growth[j], j);
   Eigen::Map<array<double>> credit(result.data(), M);
   if (baseline == set_baseline::group_mean) credit -= credit.mean();
   use(credit);
