@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: MIT
+#include "step_impl.hpp"
+
+namespace infalign::python {
+
+template step_result<float> run_loss(const step_parts&, const token_batch<float, std::uint8_t>&, const rows_in<float>&,
+                                     const std::optional<batch_size>&);
+template matrix<float> run_advantages(const step_parts&, const token_batch<float, std::uint8_t>&,
+                                      const batch_rewards<float>&, const any_reduction&);
+
+}  // namespace infalign::python

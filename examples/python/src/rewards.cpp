@@ -1,0 +1,450 @@
+// SPDX-License-Identifier: MIT
+#include "rewards.hpp"
+
+#include <array>
+#include <optional>
+
+namespace infalign::python {
+
+namespace {
+
+using namespace py::literals;
+using py::arg;
+
+/// Calls f(result, rewards) for P × M, or f(result, prompt, rewards) for a flat batch, whose result is a column.
+template <real_scalar S, class F>
+void with_batch(const char* function, const rows_in<S>& rewards, const std::optional<indices>& prompt,
+                Eigen::Map<matrix<S>> result, const F& f) {
+  if (rewards.flat != prompt.has_value())
+    detail::fail(function, "rewards of two dimensions (P x M), or of one with prompt=",
+                 rewards.flat ? "one dimension without prompt" : "two dimensions and prompt");
+  if (prompt)
+    f(Eigen::Map<array<S>>(result.data(), result.size()), *prompt, rewards.as_column());
+  else
+    f(result, rewards.as_matrix());
+}
+
+std::optional<indices> prompts_of(py::handle prompt) {
+  if (prompt.is_none()) return std::nullopt;
+  return indices(prompt);
+}
+
+template <real_scalar S>
+const calibration_prior<S>& prior_of(const any_prior& prior) {
+  if (const auto* p = std::get_if<calibration_prior<S>>(&prior.prior)) return *p;
+  detail::fail("calibration", detail::concat("a prior of ", detail::name_of<S>, " rewards, as the reference is"),
+               sizeof(S) == 4 ? "a prior of doubles" : "a prior of floats");
+}
+
+template <real_scalar S>
+shaping<S> shaping_of(py::handle reference, py::handle rank, py::handle prior, unscored on_unscored) {
+  table<S> rows(reference);
+  const Index prompts = rows.rows();
+  const double count = rows.work(1);
+  if (!prior.is_none()) {
+    if (!rank.is_none()) throw py::type_error("a calibration has a rank or a prior, not both");
+    return {calibration{std::move(rows), prior_of<S>(prior.cast<const any_prior&>()), on_unscored}, prompts, count};
+  }
+  return std::visit(
+      [&](const auto& r) -> shaping<S> {
+        return {calibration{std::move(rows), r, on_unscored}, prompts, count};
+      },
+      rank_of(rank).rank);
+}
+
+template <real_scalar S>
+py::object shaped(const any_calibration& c, const shaping<S>& functor, py::handle rewards, py::handle prompt) {
+  const auto given = read_rows<S>("rewards", rewards);
+  const auto batch_prompts = prompts_of(prompt);
+  auto result = new_result(given);
+  const auto calibrate = [&] {
+    with_batch("calibration", given, batch_prompts, result.view, [&](auto&& out, const auto&... batch) {
+      std::visit([&](const auto& calibrated) { calibrated.into(out, batch...); }, functor.calibrate);
+    });
+  };
+  const auto transform = [&] {
+    const detail::rows_view<S> rows{result.view.data(), given.rows, given.columns, given.columns};
+    c.transforms.apply(rows, given.flat ? 0 : given.columns, unscored::propagate, detail::domain::any);
+  };
+  const double work = static_cast<double>(given.size()) * (functor.count + 10);
+  if (c.transforms.calls_python()) {
+    without_gil(work, calibrate);
+    transform();
+  } else {
+    without_gil(work, [&] { calibrate(), transform(); });
+  }
+  return std::move(result.numbers);
+}
+
+/// One reward of one prompt.
+double shaped_one(const any_calibration& c, Index prompt, double reward) {
+  return std::visit(
+      [&]<class S>(const shaping<S>& functor) -> double {
+        const std::array<Index, 1> prompts{prompt};
+        Eigen::Array<S, 1, 1> r(static_cast<S>(reward));
+        Eigen::Map<array<S>> u(r.data(), 1);
+        std::visit([&](const auto& calibrated) { calibrated.into(u, prompts, u); }, functor.calibrate);
+        c.transforms.apply(detail::rows_view<S>{r.data(), 1, 1, 1}, 0, unscored::propagate, detail::domain::any);
+        return static_cast<double>(r[0]);
+      },
+      *c.functor);
+}
+
+template <real_scalar S>
+py::object leave_one_out(py::handle rewards, py::handle prompt, py::handle rank, py::handle prior,
+                         unscored on_unscored) {
+  const auto given = read_rows<S>("rewards", rewards);
+  const auto batch_prompts = prompts_of(prompt);
+  auto result = new_result(given);
+  const auto run = [&](auto&& out, const auto&... batch) {
+    if (!prior.is_none())
+      calibrate_leave_one_out_into(out, prior_of<S>(prior.cast<const any_prior&>()), batch..., on_unscored);
+    else
+      std::visit([&](const auto& r) { calibrate_leave_one_out_into(out, batch..., r, on_unscored); },
+                 rank_of(rank).rank);
+  };
+  with_batch("calibrate_leave_one_out", given, batch_prompts, result.view, run);
+  return std::move(result.numbers);
+}
+
+py::object transformed(py::handle u, py::handle phi, const std::string& on_unscored) {
+  any_transform made;
+  if (!py::isinstance<any_transform>(phi)) made = transform_of(phi);
+  const any_transform& chain = made.stages.empty() ? phi.cast<const any_transform&>() : made;
+  return with_scalar(u, [&]<class S>(S) -> py::object {
+    const auto given = read_rows<S>("u", u);
+    auto result = new_result(given);
+    const auto run = [&] {
+      result.view = given.as_matrix();
+      chain.apply(detail::rows_view<S>{result.view.data(), given.rows, given.columns, given.columns},
+                  given.flat ? 0 : given.columns, unscored_of(on_unscored), detail::domain::calibrated);
+    };
+    if (chain.calls_python())
+      run();
+    else
+      without_gil(static_cast<double>(given.size()), run);
+    return std::move(result.numbers);
+  });
+}
+
+// ---- Priors ----
+
+const char* const models[] = {"pooled", "location", "location_scale"};
+
+any_prior make_prior(py::handle reference, const std::optional<std::string>& model, const std::optional<double>& weight,
+                     const std::string& on_unscored) {
+  std::optional<prior_model> chosen;
+  for (int i = 0; i < 3; ++i)
+    if (model == models[i]) chosen = static_cast<prior_model>(i);
+  if (model && !chosen)
+    detail::fail("calibration_prior", "a model of \"pooled\", \"location\" or \"location_scale\"",
+                 "\"" + *model + "\"");
+  if (weight && !chosen) detail::fail("calibration_prior", "a model beside the weight", "none");
+  const auto how = unscored_of(on_unscored);
+  return with_scalar(reference, [&]<class S>(S) -> any_prior {
+    const table<S> rows(reference);
+    if (weight) return {calibration_prior<S>(rows, *chosen, *weight, how)};
+    if (chosen) return {calibration_prior<S>(rows, *chosen, how)};
+    return {calibration_prior<S>(rows, how)};
+  });
+}
+
+template <class F>
+decltype(auto) of_prior(any_prior& p, const F& f) {
+  return std::visit([&](auto& prior) { return f(prior); }, p.prior);
+}
+
+// ---- Several rewards ----
+
+/// A combination as one type. `scale_free`: see `rank_combination`.
+template <bool ScaleFree>
+struct combination {
+  std::function<double(const array<double>&)> score;
+  static constexpr bool scale_free = ScaleFree;
+  template <vector_expression U>
+  double operator()(const U& u) const {
+    return score(u);
+  }
+};
+struct any_combination {
+  std::function<double(const array<double>&)> score;
+  bool scale_free;
+  Index weights = 0;
+  made_by made;
+};
+
+template <real_scalar S, bool ScaleFree, std::size_t... k>
+py::object joint(const any_combination& h, const any_rank_function& rank, unscored on_unscored,
+                 const py::tuple& reference, const py::tuple& rewards, py::handle prompt, std::index_sequence<k...>) {
+  const joint_calibration shape(combination<ScaleFree>{h.score}, rank, on_unscored, table<S>(reference[k])...);
+  const std::array<rows_in<S>, sizeof...(k)> given{read_rows<S>("rewards", rewards[k])...};
+  const auto batch_prompts = prompts_of(prompt);
+  auto result = new_result(given[0]);
+  for (const auto& one : given)
+    if (one.flat != batch_prompts.has_value())
+      detail::fail("joint_calibration", "rewards of two dimensions (P x M), or of one with prompt=",
+                   one.flat ? "one dimension without prompt" : "two dimensions and prompt");
+  if (batch_prompts)
+    shape.into(Eigen::Map<array<S>>(result.view.data(), result.view.size()), *batch_prompts, given[k].as_column()...);
+  else
+    shape.into(result.view, given[k].as_matrix()...);
+  return std::move(result.numbers);
+}
+
+/// A `joint_calibration` in Python. It holds its tables as they were given.
+struct any_joint {
+  any_combination combine;
+  py::object combine_as_given, rank;
+  std::string on_unscored;
+  py::tuple reference;
+  any_transform transforms;
+
+  py::object operator()(const py::tuple& rewards, py::handle prompt) const {
+    if (rewards.size() != reference.size())
+      detail::fail("joint_calibration", detail::concat(reference.size(), " batches of rewards, one for each table"),
+                   detail::concat(rewards.size()));
+    const auto how = unscored_of(on_unscored);
+    const any_rank_function ranked = std::visit(
+        [](const auto& r) -> any_rank_function { return {[r](Index b, Index t, Index n) { return r(b, t, n); }}; },
+        rank_of(rank).rank);
+    py::object result = with_scalar(reference[0], [&]<class S>(S) {
+      const auto call = [&]<std::size_t m>(std::integral_constant<std::size_t, m>) {
+        if (combine.scale_free)
+          return joint<S, true>(combine, ranked, how, reference, rewards, prompt, std::make_index_sequence<m>());
+        return joint<S, false>(combine, ranked, how, reference, rewards, prompt, std::make_index_sequence<m>());
+      };
+      switch (reference.size()) {
+        case 1:
+          return call(std::integral_constant<std::size_t, 1>());
+        case 2:
+          return call(std::integral_constant<std::size_t, 2>());
+        case 3:
+          return call(std::integral_constant<std::size_t, 3>());
+        default:
+          return call(std::integral_constant<std::size_t, 4>());
+      }
+    });
+    if (transforms.stages.empty()) return result;
+    with_scalar(result, [&]<class S>(S) {
+      auto rows = read_rows<S>("rewards", result);
+      transforms.apply(detail::rows_view<S>{const_cast<S*>(rows.data), rows.rows, rows.columns, rows.columns}, 0,
+                       unscored::propagate, detail::domain::any);
+    });
+    return result;
+  }
+};
+
+template <class H>
+any_combination combined(const char* name, const H& h, const py::dict& arguments) {
+  return {[h](const array<double>& u) { return static_cast<double>(h(u)); }, true, 0, {name, arguments}};
+}
+
+}  // namespace
+
+any_calibration make_calibration(const py::object& reference, const py::object& rank, const py::object& prior,
+                                 const std::string& on_unscored) {
+  const auto how = unscored_of(on_unscored);
+  auto functor = with_scalar(reference, [&]<class S>(S) {
+    return std::make_shared<const std::variant<shaping<float>, shaping<double>>>(
+        shaping_of<S>(reference, rank, prior, how));
+  });
+  return {reference, rank, prior, on_unscored, std::move(functor), {}};
+}
+
+void bind_rewards(py::module_& m) {
+  py::class_<any_calibration>(
+      m, "calibration",
+      "calibration(reference, rank=None, *, prior=None, unscored='error')\n\n"
+      "The rank of each reward among the reference rewards of its prompt, and then any transforms:\n"
+      "shape = calibration(reference) | normalized_exponential(10); shape(rewards).\n\n"
+      "reference: P x K; an array that is C-contiguous in its rows is not copied and must not change.\n"
+      "Its dtype decides: float32, else float64. Lists may have different lengths; None is NaN.")
+      .def(py::init(&make_calibration), arg("reference"), arg("rank") = py::none(), py::kw_only(),
+           arg("prior") = py::none(), arg("unscored") = "error")
+      .def(
+          "__call__",
+          [](const any_calibration& c, py::handle rewards, py::handle prompt) {
+            return std::visit([&](const auto& functor) { return shaped(c, functor, rewards, prompt); }, *c.functor);
+          },
+          arg("rewards"), arg("prompt") = py::none(),
+          "Shapes rewards P x M, or a flat batch with the index of each response's prompt.")
+      .def("one", &shaped_one, arg("prompt"), arg("reward"), "Shapes the reward of one response.")
+      .def(
+          "__len__",
+          [](const any_calibration& c) { return std::visit([](const auto& f) { return f.prompts; }, *c.functor); },
+          "The number of prompts.")
+      .def("__or__",
+           [](const any_calibration& c, py::handle next) {
+             any_calibration result = c;
+             const auto b = transform_of(next);
+             result.transforms.stages.insert(result.transforms.stages.end(), b.stages.begin(), b.stages.end());
+             result.transforms.made.insert(result.transforms.made.end(), b.made.begin(), b.made.end());
+             return result;
+           })
+      .def_property_readonly(
+          "transform",
+          [](const any_calibration& c) -> py::object {
+            if (c.transforms.stages.empty()) return py::none();
+            return py::cast(c.transforms);
+          },
+          "The transforms, or None.")
+      .def_readonly("reference", &any_calibration::reference)
+      .def("__reduce__", [](const any_calibration& c) {
+        const py::object transform = c.transforms.stages.empty() ? py::none() : py::cast(c.transforms);
+        return py::make_tuple(py::module_::import("infalign.pickling").attr("calibration"),
+                              py::make_tuple(c.reference, c.rank, c.prior, c.on_unscored, transform));
+      });
+  m.def(
+      "calibrate",
+      [](const py::object& reference, py::handle rewards, py::handle prompt, const py::object& rank,
+         const py::object& prior, const std::string& on_unscored) {
+        return with_scalar(reference, [&]<class S>(S) {
+          const any_calibration none{reference, rank, prior, on_unscored, nullptr, {}};
+          return shaped(none, shaping_of<S>(reference, rank, prior, unscored_of(on_unscored)), rewards, prompt);
+        });
+      },
+      arg("reference"), arg("rewards"), arg("prompt") = py::none(), py::kw_only(), arg("rank") = py::none(),
+      arg("prior") = py::none(), arg("unscored") = "error",
+      "Replaces each reward by its rank among the reference rewards of its prompt, in [0, 1].\n\n"
+      "reference: P x K. rewards: P x M, or B with prompt=, the index of each response's prompt.\n"
+      "unscored='propagate': NaN stays NaN, and NaN references are left out.");
+  m.def(
+      "calibrate_leave_one_out",
+      [](py::handle rewards, py::handle prompt, py::handle rank, py::handle prior, const std::string& on_unscored) {
+        return with_scalar(rewards, [&]<class S>(S) {
+          return leave_one_out<S>(rewards, prompt, rank, prior, unscored_of(on_unscored));
+        });
+      },
+      arg("rewards"), arg("prompt") = py::none(), py::kw_only(), arg("rank") = py::none(), arg("prior") = py::none(),
+      arg("unscored") = "error",
+      "The rank of each reward among the other responses to the same prompt. All of them must be in the batch.");
+  m.def("transform", &transformed, arg("u"), arg("phi"), arg("unscored") = "error",
+        "Applies a transform, or a function of an array, to calibrated rewards in [0, 1].");
+
+  py::class_<any_prior>(
+      m, "calibration_prior",
+      "calibration_prior(reference, model=None, weight=None, *, unscored='error')\n\n"
+      "What all prompts share, learnt from their reference rewards, for calibration with few of them.")
+      .def(py::init(&make_prior), arg("reference"), arg("model") = py::none(), arg("weight") = py::none(),
+           py::kw_only(), arg("unscored") = "error")
+      .def_property_readonly("model",
+                             [](any_prior& p) { return of_prior(p, [](auto& x) { return models[int(x.model())]; }); })
+      .def_property_readonly(
+          "weight", [](any_prior& p) { return of_prior(p, [](auto& x) { return x.weight(); }); },
+          "How many reference rewards the prior is worth.")
+      .def(
+          "rms_error", [](any_prior& p, double n) { return of_prior(p, [n](auto& x) { return x.rms_error(n); }); },
+          arg("count"))
+      .def(
+          "equivalent_count",
+          [](any_prior& p, double n) { return of_prior(p, [n](auto& x) { return x.equivalent_count(n); }); },
+          arg("count"), "How many references plain calibration would need to be as good.")
+      .def(
+          "forget", [](any_prior& p, double kept) { of_prior(p, [kept](auto& x) { x.forget(kept); }); }, arg("kept"))
+      .def(
+          "add",
+          [](any_prior& p, py::handle rewards, py::handle prompt, const std::string& on_unscored) {
+            of_prior(p, [&]<class S>(calibration_prior<S>& x) {
+              if (prompt.is_none())
+                x.add(table<S>(rewards), unscored_of(on_unscored));
+              else
+                x.add(indices(prompt), read_rows<S>("rewards", rewards).as_column(), unscored_of(on_unscored));
+            });
+          },
+          arg("rewards"), arg("prompt") = py::none(), py::kw_only(), arg("unscored") = "error")
+      .def(py::pickle(
+          [](const any_prior& p) {
+            return std::visit(
+                []<class S>(const calibration_prior<S>& x) {
+                  const auto& s = x.state();
+                  return py::make_tuple(sizeof(S) == 4, s.value, s.below, s.at_most, s.total, s.pairs, s.kept,
+                                        s.offsets, s.prompts, s.every,
+                                        s.model ? py::object(py::int_(int(*s.model))) : py::none(),
+                                        s.weight ? py::object(py::float_(*s.weight)) : py::none());
+                },
+                p.prior);
+          },
+          [](const py::tuple& t) -> any_prior {
+            const auto restored = [&]<class S>(S) {
+              prior_state<S> s;
+              s.value = t[1].cast<std::vector<S>>(), s.below = t[2].cast<std::vector<double>>();
+              s.at_most = t[3].cast<std::vector<double>>(), s.total = t[4].cast<double>(),
+              s.pairs = t[5].cast<double>();
+              s.kept = t[6].cast<std::vector<S>>(), s.offsets = t[7].cast<std::vector<Index>>();
+              s.prompts = t[8].cast<Index>(), s.every = t[9].cast<Index>();
+              if (!t[10].is_none()) s.model = static_cast<prior_model>(t[10].cast<int>());
+              if (!t[11].is_none()) s.weight = t[11].cast<double>();
+              return calibration_prior<S>(std::move(s));
+            };
+            if (t[0].cast<bool>()) return {restored(float{})};
+            return {restored(double{})};
+          }));
+
+  py::class_<any_combination>(m, "Combination", "A combination of ranks.")
+      .def("__repr__", [](const any_combination& h) { return text_of(h.made); })
+      .def("__reduce__", [](const any_combination& h) {
+        return py::make_tuple(py::module_::import("infalign.pickling").attr("make"),
+                              py::make_tuple(py::list(py::make_tuple(py::make_tuple(h.made.name, h.made.arguments)))));
+      });
+  m.def("rank_sum", [] { return combined("rank_sum", rank_sum{}, {}); });
+  m.def("rank_product", [] { return combined("rank_product", rank_product{}, {}); });
+  m.def("rank_minimum", [] { return combined("rank_minimum", rank_minimum{}, {}); });
+  m.def(
+      "weighted_rank_sum",
+      [](py::handle weight) {
+        const weighted_rank_sum h{read_rows<double>("weight", weight).as_column()};
+        h.check(h.weight.size());
+        auto result = combined("weighted_rank_sum", h, py::dict("weight"_a = weight));
+        result.weights = h.weight.size();
+        return result;
+      },
+      arg("weight"));
+  py::class_<any_joint>(
+      m, "joint_calibration",
+      "joint_calibration(combine, *reference, rank=None, unscored='error')\n\n"
+      "One calibrated reward from several: ranks by each, combined, ranked again. combine: rank_sum(),\n"
+      "weighted_rank_sum(w), rank_product(), rank_minimum(), or a function of an array of ranks in [0, 1].")
+      .def(py::init([](const py::object& combine, const py::args& reference, const py::object& rank,
+                       const std::string& on_unscored) {
+             any_combination h;
+             if (py::isinstance<any_combination>(combine)) {
+               h = combine.cast<any_combination>();
+             } else {
+               const callback f(combine);
+               h = {[f](const array<double>& u) {
+                      const py::gil_scoped_acquire acquired;
+                      return callback::number(f.function()(copied(u)));
+                    },
+                    false,
+                    0,
+                    {}};
+             }
+             if (reference.empty() || reference.size() > 4)
+               detail::fail("joint_calibration", "reference tables of 1 to 4 rewards",
+                            detail::concat(reference.size()));
+             if (h.weights > 0)
+               detail::check_size("weighted_rank_sum", "weights, one for each reward", Index(reference.size()),
+                                  h.weights);
+             rank_of(rank), unscored_of(on_unscored);
+             return any_joint{std::move(h), combine, rank, on_unscored, reference, {}};
+           }),
+           arg("combine"), arg("rank") = py::none(), arg("unscored") = "error")
+      .def(
+          "__call__", [](const any_joint& j, const py::args& rewards, py::handle prompt) { return j(rewards, prompt); },
+          arg("prompt") = py::none())
+      .def("__reduce__",
+           [](const any_joint& j) {
+             const py::object transform = j.transforms.stages.empty() ? py::none() : py::cast(j.transforms);
+             return py::make_tuple(py::module_::import("infalign.pickling").attr("joint_calibration"),
+                                   py::make_tuple(j.combine_as_given, j.reference, j.rank, j.on_unscored, transform));
+           })
+      .def("__or__", [](const any_joint& j, py::handle next) {
+        any_joint result = j;
+        const auto b = transform_of(next);
+        result.transforms.stages.insert(result.transforms.stages.end(), b.stages.begin(), b.stages.end());
+        result.transforms.made.insert(result.transforms.made.end(), b.made.begin(), b.made.end());
+        return result;
+      });
+}
+
+}  // namespace infalign::python
