@@ -4,6 +4,7 @@
 
 #include <infalign/detail/errors.hpp>
 #include <infalign/detail/floating_point.hpp>
+#include <infalign/version.hpp>
 
 #include <Eigen/Core>
 

@@ -8,6 +8,7 @@
 
 #undef CHECK  // Torch's; Catch2 defines another
 #include "catch.hpp"
+#include "shards.hpp"
 
 #include <fstream>
 #include <string>
@@ -466,6 +467,27 @@ TEST_CASE("The losses and gradients of shards add up to those of the batch") {
   a.backward();
   b.backward();
   CHECK(distance(t.now.grad(), gradient_by_formula(t)) < 1e-12);
+}
+
+TEST_CASE("A tensor that is refused in one shard ends the others too") {
+  const tensors t(torch::kDouble);
+  const Tensor prompt = torch::arange(tensors::P).repeat_interleave(tensors::M);
+  for (const bool by_index : {false, true}) {
+    std::vector<std::string> errors(3);
+    const auto ops = run_shards(3, [&](std::size_t s, const auto& reduce) {
+      const Tensor rewards = s == 1 ? t.rewards.to(torch::kFloat) : t.rewards;
+      errors[s] = error_of([&] {
+        if (by_index)
+          torch_loss(on_policy, t.batch(false, false), prompt, rewards.flatten(), reduce);
+        else
+          torch_loss(on_policy, t.batch(false, false), rewards, reduce);
+      });
+    });
+    CHECK(ops.size() == 1);
+    CHECK(errors[1] == "torch_loss: expected rewards of dtype Double, got Float");
+    for (const std::size_t s : {0u, 2u})
+      CHECK(errors[s] == "torch_loss: expected all shards to succeed, got an error in another shard");
+  }
 }
 
 // ---- Errors and edge cases

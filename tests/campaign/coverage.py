@@ -25,8 +25,8 @@ version = next((v for v in ("-19", "-16", "-15", "-14", "") if all(shutil.which(
 flags = ["-std=c++20", "-w", "-fprofile-instr-generate", "-fcoverage-mapping", f"-I{root}/tests/support", f"-I{root}/include",
          "-isystem", "/usr/include/eigen3"]
 wrap = ["-Wl,--wrap=malloc", "-Wl,--wrap=free"]
-options_of = {"whole/properties": ["-lrapidcheck"], "whole/threads": ["-pthread"], "whole/allocation": wrap, "whole/failing_allocations": wrap}
-not_run = {"adapters/torch", "whole/compile_fail", "whole/macros", "whole/mixed_flags", "whole/parent", "whole/two_units_a", "whole/two_units_b"}
+options_of = {"adapters/gzip": ["-lz"], "whole/properties": ["-lrapidcheck"], "whole/threads": ["-pthread"], "whole/allocation": wrap, "whole/failing_allocations": wrap}
+not_run = {"adapters/torch", "whole/mpi", "whole/compile_fail", "whole/macros", "whole/mixed_flags", "whole/parent", "whole/two_units_a", "whole/two_units_b"}
 
 
 def run(*command, **options):

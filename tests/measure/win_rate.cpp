@@ -9,6 +9,7 @@
 #include <cmath>
 #include <limits>
 #include <random>
+#include <utility>
 #include <vector>
 
 using namespace infalign;
@@ -161,6 +162,42 @@ TEST_CASE("The curve against n is the win rate of each n, for sizes of samples t
   REQUIRE(curve.size() == 4);
   for (int n = 1; n <= 4; ++n)
     CHECK(curve[static_cast<std::size_t>(n - 1)].mean == near(win_rate(policy, reference, best_of{n}).mean, 1e-15));
+}
+
+// Best-of-n shows the i-th smallest of M with probability C(i − 1, n − 1)/C(M, n). Small samples are counted, large ones sorted.
+TEST_CASE("Small and large samples win as often as the pairs of their rewards do, ties and unscored ones included") {
+  std::mt19937 random(6);
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const auto shown = [](double M, int n, double i) {  // for n = 1, 2, 3
+    const double below = i - 1;
+    if (n == 1) return 1 / M;
+    if (n == 2) return below / (M * (M - 1) / 2);
+    return below * (below - 1) / 2 / (M * (M - 1) * (M - 2) / 6);
+  };
+  for (const auto& [M, K] : {std::pair{40, 30}, {300, 200}, {310, 12}, {5, 2000}})
+    for (const unsigned levels : {1u, 7u, 1000u, 1u << 30}) {
+      CAPTURE(M, K, levels);
+      list y(static_cast<std::size_t>(M)), z(static_cast<std::size_t>(K));
+      for (double& r : y) r = static_cast<double>(random() % levels);
+      for (double& r : z) r = static_cast<double>(random() % levels);
+      list with_unscored = y;
+      with_unscored.insert(with_unscored.begin() + 3, nan);
+      const auto curve = win_rate_curve<best_of>(row(y), row(z));
+      list sorted_y = y, sorted_z = z;
+      std::sort(sorted_y.begin(), sorted_y.end());
+      std::sort(sorted_z.begin(), sorted_z.end());
+      for (int n = 1; n <= 3; ++n) {
+        double expected = 0;
+        for (int i = 0; i < M; ++i)
+          for (int j = 0; j < K; ++j) {
+            const double own = sorted_y[static_cast<std::size_t>(i)], other = sorted_z[static_cast<std::size_t>(j)];
+            expected += shown(M, n, i + 1) * shown(K, n, j + 1) * (own > other ? 1 : own == other ? 0.5 : 0);
+          }
+        CHECK(win_rates(row(y), row(z), best_of{n})[0] == near(expected, 1e-13));
+        CHECK(win_rates(row(with_unscored), row(z), best_of{n}, unscored::propagate)[0] == near(expected, 1e-13));
+        CHECK(curve[static_cast<std::size_t>(n - 1)].mean == near(expected, 1e-13));
+      }
+    }
 }
 
 TEST_CASE("Samples that do not fit and invalid procedures are rejected") {

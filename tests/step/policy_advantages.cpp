@@ -2,7 +2,9 @@
 #include <infalign/step/policy_advantages.hpp>
 
 #include "batches.hpp"
+#include "shards.hpp"
 
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -54,28 +56,49 @@ TEST_CASE("An unscored response has advantage NaN with propagate, and a group th
         }) == "policy_advantages: expected rewards that are numbers, got NaN at row 1, column 0");
 }
 
-TEST_CASE("Shards get the mean of the whole batch by one sum") {
+TEST_CASE("Shards get the mean of the whole batch by one sum, and a second one says that none has failed") {
   const buffers<> b(4);
   const policy_advantages credit{k1_in_reward{0.3}, batch_mean{}};
-  array<double> total;
-  std::vector<array<double>> parts;
-  for (const bool known : {false, true})
-    for (const Index first : {0, 2}) {
-      int calls = 0;
-      parts.push_back(credit(b.off_policy(first * b.M, 2 * b.M), b.rewards.middleRows(first, 2),
-                             [&](Eigen::Ref<array<double>> values, reduce_op op) {
-                               ++calls;
-                               CHECK(op == reduce_op::sum);
-                               if (known)
-                                 values = total;
-                               else
-                                 total = total.size() == 0 ? array<double>(values) : array<double>(total + values);
-                             }));
-      CHECK(calls == 1);
-    }
+  std::vector<array<double>> parts(2);
+  const auto ops = run_shards(2, [&](std::size_t s, const auto& reduce) {
+    const Index first = Index(s) * 2;
+    parts[s] = credit(b.off_policy(first * b.M, 2 * b.M), b.rewards.middleRows(first, 2), reduce);
+  });
+  CHECK(ops == std::vector<reduce_op>(2, reduce_op::sum));
   const array<double> whole = credit(b.off_policy(), b.rewards);
-  CHECK(distance(parts[2], whole.head(6)) < 1e-15);
-  CHECK(distance(parts[3], whole.tail(6)) < 1e-15);
+  CHECK(distance(parts[0], whole.head(6)) < 1e-15);
+  CHECK(distance(parts[1], whole.tail(6)) < 1e-15);
+}
+
+TEST_CASE("A shard whose advantages fail ends the others, before the first sum and after it") {
+  const buffers<> b(4);
+  const auto refuses_nine = [](const auto& r) {
+    if ((r == 9).any()) throw std::invalid_argument("no nine");
+    return r.eval();
+  };
+  const auto check = [&](const auto& credit, double reward, const std::string& error, std::size_t sums) {
+    std::vector<std::string> errors(3);
+    const auto ops = run_shards(3, [&](std::size_t s, const auto& reduce) {
+      matrix<double> rewards = b.rewards.middleRows(Index(s), 1);
+      if (s == 1) rewards(0, 2) = reward;
+      errors[s] = error_of([&] { credit(b.on_policy(Index(s) * b.M, b.M), rewards, reduce); });
+    });
+    CHECK(ops.size() == sums);
+    for (const std::size_t s : {0u, 2u})
+      CHECK(errors[s] == "policy_advantages: expected all shards to succeed, got an error in another shard");
+    CHECK(errors[1] == error);
+  };
+  const std::string nan = "policy_advantages: expected rewards that are numbers, got NaN at row 0, column 2";
+  for_each_of(
+      [&](const auto& kl) {
+        check(policy_advantages{kl, leave_one_out{}}, NaN, nan, 1);
+      },
+      no_kl{}, k1_in_reward{0.3}, k1_reward_to_go{0.3});
+  for_each_of(
+      [&](const auto& kl) {
+        check(policy_advantages{kl, refuses_nine}, 9, "no nine", 2);
+      },
+      no_kl{}, k1_in_reward{0.3}, k1_reward_to_go{0.3});
 }
 
 TEST_CASE("Buffers that do not fit and wrong parameters are rejected") {

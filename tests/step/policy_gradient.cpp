@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "batches.hpp"
+#include "shards.hpp"
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -173,50 +176,32 @@ namespace {
 /// Prompt indices of the batch, in no order.
 const std::vector<int> labels{40, 40, 40, -3, -3, -3, 1000000, 1000000, 1000000, 7, 7, 7};
 
+/// Calls step(batch, prompt, rewards, reduce) for one of the shards, which have these numbers of prompts.
+template <class Step>
+step_result<double> step_of_shard(const Step& step, const buffers<>& b, const std::vector<Index>& split, std::size_t s,
+                                  const auto& reduce) {
+  const Index start = b.M * std::accumulate(split.begin(), split.begin() + std::ptrdiff_t(s), Index{0});
+  const Index size = b.M * split[s];
+  return step(b.off_policy(start, size), std::vector<int>(labels.begin() + start, labels.begin() + start + size),
+              b.flat().segment(start, size), reduce);
+}
+
 /// The results of the shards of a batch by prompt index, combined over the shards at each `reduce`. In place of threads
-/// that wait for each other, the shards run again for each result of `reduce` that has become known.
+/// that wait for each other, the shards run again for each result of `reduce` that has become known. `sums`: how many sums
+/// they take.
 template <class Step>
 std::vector<step_result<double>> sharded(const Step& step, const buffers<>& b, const std::vector<Index>& split,
                                          std::size_t sums = 2) {
-  std::vector<array<double>> known;
-  std::vector<reduce_op> ops;
-  while (true) {
-    array<double> next;
-    std::vector<step_result<double>> results;
-    Index first = 0;
-    for (Index prompts : split) {
-      std::size_t call = 0;
-      const auto reduce = [&](Eigen::Ref<array<double>> values, reduce_op op) {
-        if (call < known.size()) {
-          REQUIRE(values.size() == known[call].size());
-          REQUIRE(op == ops[call]);
-          values = known[call];
-        } else if (call == known.size()) {
-          if (ops.size() == call) ops.push_back(op);
-          REQUIRE(op == ops[call]);
-          if (next.size() == 0)
-            next = values;
-          else
-            next = op == reduce_op::sum ? array<double>(next + values) : array<double>(next.max(values));
-        }
-        ++call;
-      };
-      const Index start = first * b.M, size = prompts * b.M;
-      results.push_back(step(b.off_policy(start, size),
-                             std::vector<int>(labels.begin() + start, labels.begin() + start + size),
-                             b.flat().segment(start, size), reduce));
-      REQUIRE(call == sums + 2);
-      first += prompts;
-    }
-    if (next.size() == 0) {
-      std::vector<reduce_op> expected(sums, reduce_op::sum);
-      expected.insert(expected.end(), 2, reduce_op::maximum);
-      CHECK(ops == expected);
-      return results;
-    }
-    known.push_back(next);
-  }
+  std::vector<step_result<double>> results(split.size());
+  const auto ops = run_shards(
+      split.size(), [&](std::size_t s, const auto& reduce) { results[s] = step_of_shard(step, b, split, s, reduce); });
+  std::vector<reduce_op> expected(sums, reduce_op::sum);
+  expected.insert(expected.end(), 2, reduce_op::maximum);
+  CHECK(ops == expected);
+  return results;
 }
+
+const std::string in_another = "policy_gradient: expected all shards to succeed, got an error in another shard";
 
 }  // namespace
 
@@ -252,6 +237,73 @@ TEST_CASE("Shards have the loss, the gradient and the metrics of the whole batch
       },
       batch_mean{}, leave_one_out{});
   check(policy_gradient{k1_in_reward{0.3}, batch_standardized{}, ppo_clip{}}, 3);
+}
+
+TEST_CASE("A shard that fails throws its own error, and the others throw too, after as many calls of the reduction") {
+  const buffers<> good(3);
+  const std::vector<Index> split{1, 2, 1};
+  const std::string e = "policy_gradient: expected ";
+  // fail(b, first response of the shard) breaks the batch of a shard.
+  const auto check = [&](const auto& step, const auto& fail, const std::string& error, std::size_t sums) {
+    for (const std::vector<bool>& fails : {std::vector<bool>{true, false, false},
+                                           {false, true, false},
+                                           {false, false, true},
+                                           {true, false, true},
+                                           {true, true, true}}) {
+      buffers<> b = good;
+      for (std::size_t s = 0; s < 3; ++s)
+        if (fails[s]) fail(b, Index(s) * 3 + (s == 2 ? 3 : 0));
+      std::vector<std::string> errors(3);
+      const auto ops = run_shards(3, [&](std::size_t s, const auto& reduce) {
+        errors[s] = error_of([&] { step_of_shard(step, b, split, s, reduce); });
+      });
+      CHECK(ops == std::vector<reduce_op>(sums, reduce_op::sum));
+      for (std::size_t s = 0; s < 3; ++s) CHECK(errors[s] == (fails[s] ? e + error : in_another));
+    }
+  };
+  const auto unscored_reward = [](buffers<>& b, Index first) { b.rewards(first / 3, 0) = NaN; };
+  const auto large_reward = [](buffers<>& b, Index first) { b.rewards(first / 3, 0) = 9; };
+  const auto broken_reference = [](buffers<>& b, Index first) { b.reference(first, 1) = NaN; };
+  const auto broken_mask = [](buffers<>& b, Index first) { b.mask(first, 1) = 0.5; };
+  const auto refuses_nine = [](const auto& r) {
+    if ((r == 9).any()) throw std::invalid_argument("policy_gradient: expected no nine");
+    return r.eval();
+  };
+
+  // Before the first sum, between the first and the sum of the metrics, and with one more sum between them.
+  const std::string no_number = "finite reference_log_probabilities, got NaN at row 0, column 1";
+  const ppo_clip clip;
+  check(policy_gradient{no_kl{}, leave_one_out{}, clip}, unscored_reward,
+        "rewards that are numbers, got NaN at index 0", 1);
+  check(policy_gradient{no_kl{}, leave_one_out{}, clip}, broken_mask, "a mask of 0 and 1, got 0.5 at row 0, column 1",
+        2);
+  check(policy_gradient{k1_in_reward{0.3}, leave_one_out{}, clip}, broken_reference, no_number, 1);
+  check(policy_gradient{no_kl{}, refuses_nine, clip}, large_reward, "no nine", 2);
+  check(policy_gradient{k3_token_loss{0.3}, leave_one_out{}, clip}, broken_reference, no_number, 2);
+  check(policy_gradient{k3_token_loss{0.3}, batch_standardized{}, clip}, broken_reference, no_number, 3);
+}
+
+TEST_CASE("Arguments that do not fit in one shard, with a workspace or without, end all shards") {
+  const buffers<> b(3);
+  const policy_gradient step{no_kl{}, leave_one_out{}, ppo_clip{}};
+  for (const bool with_space : {false, true}) {
+    std::vector<std::string> errors(2);
+    const auto ops = run_shards(2, [&](std::size_t s, const auto& reduce) {
+      const std::vector<int> prompt(s == 0 ? 6 : 5, 1);
+      const array<double> rewards = b.flat().head(6);
+      workspace space;
+      step_result<double> result;
+      errors[s] = error_of([&] {
+        if (with_space)
+          step.into(result, space, b.off_policy(0, 6), prompt, rewards, reduce);
+        else
+          step(b.off_policy(0, 6), prompt, rewards, reduce);
+      });
+    });
+    CHECK(ops.size() == 1);
+    CHECK(errors[0] == in_another);
+    CHECK(errors[1] == "policy_gradient: expected 6 prompt indices, one for each reward, got 5");
+  }
 }
 
 // ---- Unscored responses, masks, responses without tokens

@@ -29,7 +29,9 @@ extern const matrix<float> u;
 extern const token_batch<float> batch, micro_batch;
 extern const policy_gradient<k1_in_reward, leave_one_out> step;
 extern const checks::pipeline penalised;
-void all_reduce(double* values, Eigen::Index size, const char* operation);
+void* const MPI_IN_PLACE = nullptr;
+constexpr int MPI_DOUBLE = 0, MPI_SUM = 0, MPI_MAX = 1, MPI_COMM_WORLD = 0;
+void MPI_Allreduce(void* from, void* to, int count, int type, int operation, int communicator);
 template <class... Values>
 void use(const Values&...) {}
 }  // namespace given

@@ -145,6 +145,8 @@ void read_jsonl_line(const std::string& line, const std::string& key, unscored o
 ///     const prompt_keys keys{log.prompts};                                         // if each line has a prompt
 ///     const auto all = read_jsonl<float>("rewards.jsonl", unscored::propagate);    // null and NaN are unscored
 ///
+/// `gzip_istream` of adapters/gzip.hpp is the stream of a compressed file.
+///
 /// NaN, Infinity and -Infinity, which Python's json.dumps writes, are read too.
 ///
 /// name: the stream's name, for errors.

@@ -2,6 +2,7 @@
 // Copyright (c) 2026 the infalign authors
 #pragma once
 
+#include <infalign/detail/shards.hpp>
 #include <infalign/step/step_result.hpp>
 #include <infalign/step/token_batch.hpp>
 
@@ -220,6 +221,12 @@ torch_step_loss torch_run(const torch_batch& batch, const Run& run) {
   fail("torch_loss", "log_probabilities of dtype Float or Double", c10::toString(now.scalar_type()));
 }
 
+/// Calls f(reduce), and ends the other shards if a tensor is refused before the step begins.
+template <class F, class Reduce>
+torch_step_loss torch_shard(const F& f, const Reduce& reduce) {
+  return as_shard<credit_totals, step_averages>("torch_loss", f, reduce);
+}
+
 }  // namespace detail
 
 /// Computes the step's loss as a tensor that Torch differentiates. It can be scaled, or added to other losses, before
@@ -235,9 +242,13 @@ torch_step_loss torch_run(const torch_batch& batch, const Run& run) {
 template <class Step, reduction Reduce = whole_batch>
 torch_step_loss torch_loss(const Step& step, const torch_batch& batch, const torch::Tensor& rewards,
                            const Reduce& reduce = {}) {
-  return detail::torch_run(batch, [&]<real_scalar S, class Mask>(const token_batch<S, Mask>& views) {
-    return step(views, detail::named_torch_matrix<S>("torch_loss", "rewards", rewards), reduce);
-  });
+  return detail::torch_shard(
+      [&](const auto& own) {
+        return detail::torch_run(batch, [&]<real_scalar S, class Mask>(const token_batch<S, Mask>& views) {
+          return step(views, detail::named_torch_matrix<S>("torch_loss", "rewards", rewards), own);
+        });
+      },
+      reduce);
 }
 
 /// Computes the loss of a flat batch, with the prompt index of each response.
@@ -246,10 +257,14 @@ torch_step_loss torch_loss(const Step& step, const torch_batch& batch, const tor
 template <class Step, reduction Reduce = whole_batch>
 torch_step_loss torch_loss(const Step& step, const torch_batch& batch, const torch::Tensor& prompt,
                            const torch::Tensor& rewards, const Reduce& reduce = {}) {
-  return detail::torch_run(batch, [&]<real_scalar S, class Mask>(const token_batch<S, Mask>& views) {
-    return step(views, detail::named_torch_array<std::int64_t>("torch_loss", "prompt", prompt),
-                detail::named_torch_array<S>("torch_loss", "rewards", rewards), reduce);
-  });
+  return detail::torch_shard(
+      [&](const auto& own) {
+        return detail::torch_run(batch, [&]<real_scalar S, class Mask>(const token_batch<S, Mask>& views) {
+          return step(views, detail::named_torch_array<std::int64_t>("torch_loss", "prompt", prompt),
+                      detail::named_torch_array<S>("torch_loss", "rewards", rewards), own);
+        });
+      },
+      reduce);
 }
 
 }  // namespace INFALIGN_NAMESPACE

@@ -8,8 +8,10 @@
 #include <infalign/procedure.hpp>
 
 #include <algorithm>
+#include <cstddef>
 #include <iterator>
 #include <map>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -21,111 +23,154 @@ namespace INFALIGN_NAMESPACE {
 
 namespace detail {
 
-/// The counts for one of the distinct rewards y of the policy's responses to a prompt: the policy's responses with a
-/// reward of at most y, and the reference's with a reward below y and of at most y.
-struct win_level {
-  Eigen::Index policy_at_most, reference_below, reference_at_most;
+/// The counts for one of the policy's responses to a prompt: of the policy's rewards (its own is tied), and of the
+/// reference's.
+struct win_counts {
+  counts policy, reference;
+  double weight;  // ½/t, with t the policy's rewards that are equal to its own
 };
 
-/// The counts of a prompt with M scored responses of the policy and K of the reference, in increasing order of y.
-struct win_levels {
-  Eigen::Index M, K;
-  std::vector<win_level> levels;
+/// Above this number of comparisons, sorting is faster than counting.
+inline constexpr double most_comparisons = 100'000;
+
+/// Counts the responses to one prompt after another, in one memory.
+template <real_scalar S>
+class win_counter {
+ public:
+  win_counter(const char* function, unscored on_unscored) : call_{function, on_unscored} {}
+
+  /// The counts of prompt p, in any order.
+  ///
+  /// Cost: M·(M + K) comparisons, several at a time; (M + K)·log(M + K) if they are many.
+  template <reference_table A, reference_table B>
+  const std::vector<win_counts>& operator()(const A& policy, const B& reference, Eigen::Index p) {
+    const auto y = scored_of("policy", policy.row(p), p, policy_),
+               z = scored_of("reference", reference.row(p), p, reference_);
+    K_ = z.size();
+    result_.resize(static_cast<std::size_t>(y.size()));
+    const double M = static_cast<double>(y.size());
+    if (M * (M + static_cast<double>(K_)) <= most_comparisons) {
+      count(y, y, &win_counts::policy);
+      count(z, y, &win_counts::reference);
+    } else {
+      sort(y, z);
+    }
+    for (auto& c : result_) c.weight = 0.5 / static_cast<double>(c.policy.tied);
+    return result_;
+  }
+
+  /// The number of scored reference rewards of the last prompt.
+  Eigen::Index K() const { return K_; }
+
+ private:
+  using row = Eigen::Map<const array<S>>;
+
+  /// The scored rewards of a row: in place, or copied if some are not scored.
+  row scored_of(const char* whose, row rewards, Eigen::Index p, std::vector<S>& copy) const {
+    const auto scored = count_scored(call_, whose, rewards, p);
+    if (scored == rewards.size()) return rewards;
+    copy.clear();
+    std::copy_if(rewards.begin(), rewards.end(), std::back_inserter(copy), [](S r) { return !is_nan(r); });
+    return row(copy.data(), scored);
+  }
+
+  void count(row among, row rewards, counts win_counts::*which) {
+    count_each(among.data(), among.size(), among.size(), rewards.data(), rewards.size(),
+               [&](Eigen::Index i, int n, const auto& c) {
+                 for (int j = 0; j < n; ++j) result_[static_cast<std::size_t>(i + j)].*which = c[j];
+               });
+  }
+
+  void sort(row policy, row reference) {
+    std::vector<S> y(policy.begin(), policy.end()), z(reference.begin(), reference.end());
+    std::sort(y.begin(), y.end());
+    std::sort(z.begin(), z.end());
+    auto below = z.begin(), at_most = z.begin();
+    for (auto i = y.begin(), begin = i; i != y.end(); begin = i) {
+      const S reward = *i;
+      while (i != y.end() && *i == reward) ++i;
+      while (below != z.end() && *below < reward) ++below;
+      at_most = std::max(at_most, below);
+      while (at_most != z.end() && *at_most == reward) ++at_most;
+      const win_counts of_reward{
+          {static_cast<Eigen::Index>(begin - y.begin()), static_cast<Eigen::Index>(i - begin)},
+          {static_cast<Eigen::Index>(below - z.begin()), static_cast<Eigen::Index>(at_most - below)},
+          0};
+      std::fill_n(result_.begin() + (begin - y.begin()), i - begin, of_reward);
+    }
+  }
+
+  caller call_;
+  std::vector<S> policy_, reference_;
+  std::vector<win_counts> result_;
+  Eigen::Index K_ = 0;
 };
 
-/// The scored rewards of row p, sorted, into `result`.
-template <reference_table T>
-void sort_scored(const char* function, const char* whose, const T& table, Eigen::Index p, unscored on_unscored,
-                 std::vector<typename T::Scalar>& result) {
-  const auto row = table.row(p);
-  count_scored({function, on_unscored}, whose, row, p);
-  result.clear();
-  std::copy_if(row.data(), row.data() + row.size(), std::back_inserter(result), [](auto r) { return !is_nan(r); });
-  std::sort(result.begin(), result.end());
-}
-
-/// The counts of each prompt.
-template <reference_rewards A, reference_rewards B>
-std::vector<win_levels> win_levels_of(const char* function, const A& policy, const B& reference, unscored on_unscored) {
-  using S = typename A::Scalar;
-  static_assert(std::same_as<S, typename B::Scalar>,
+/// Calls f(policy, reference), with tables of rows, after a check that they have as many.
+template <reference_rewards A, reference_rewards B, class F>
+decltype(auto) with_rows(const char* function, const A& policy, const B& reference, const F& f) {
+  static_assert(std::same_as<typename A::Scalar, typename B::Scalar>,
                 "infalign::win_rate: policy and reference rewards must have the same scalar type (a float "
                 "does not tie with the double it came from): cast one of them");
   decltype(auto) of_policy = rows_of(policy);
   decltype(auto) of_reference = rows_of(reference);
   check_size(function, "rows of reference rewards, one for each of the policy's", of_policy.rows(),
              of_reference.rows());
-  std::vector<win_levels> result(static_cast<std::size_t>(of_policy.rows()));
-  std::vector<S> y, z;
-  for (Eigen::Index p = 0; p < of_policy.rows(); ++p) {
-    sort_scored(function, "policy", of_policy, p, on_unscored, y);
-    sort_scored(function, "reference", of_reference, p, on_unscored, z);
-    auto& prompt = result[static_cast<std::size_t>(p)];
-    prompt = {size_of(y), size_of(z), {}};
-    auto below = z.begin();
-    for (auto i = y.begin(); i != y.end();) {
-      const S reward = *i;
-      while (i != y.end() && *i == reward) ++i;
-      while (below != z.end() && *below < reward) ++below;
-      auto at_most = below;
-      while (at_most != z.end() && *at_most == reward) ++at_most;
-      prompt.levels.push_back({static_cast<Eigen::Index>(i - y.begin()), static_cast<Eigen::Index>(below - z.begin()),
-                               static_cast<Eigen::Index>(at_most - z.begin())});
-    }
-  }
-  return result;
+  return f(of_policy, of_reference);
 }
 
-/// `sample_cdf` of a procedure at every count of responses below, computed once for each size of sample.
+/// `sample_cdf` of procedures at every count of responses below, computed once for each size of sample.
 template <sample_procedure T>
 class sample_cdfs {
  public:
-  sample_cdfs(const char* function, const T& procedure) : function_(function), procedure_(procedure) {
-    check_part(procedure);
+  sample_cdfs(const char* function, std::span<const T> procedures) : function_(function), procedures_(procedures) {
+    for (const T& procedure : procedures) check_part(procedure);
   }
 
-  /// The table for samples of `count` responses; p is the first prompt that has one.
-  const std::vector<double>& of(Eigen::Index count, Eigen::Index p) {
+  /// The table for samples of `count` responses: a column for each procedure. p is the first prompt that has one.
+  const matrix<double>& of(Eigen::Index count, Eigen::Index p) {
     auto& table = tables_[count];
-    if (!table.empty()) return table;
-    const Eigen::Index needed = procedure_.sample_size();
-    if (count < needed)
-      fail(function_, concat("at least ", needed, " scored responses to each prompt for this procedure"),
-           concat(count, " at row ", p));
-    for (Eigen::Index below = 0; below <= count; ++below) table.push_back(procedure_.sample_cdf(below, count));
+    if (table.size() > 0) return table;
+    table.resize(count + 1, size_of(procedures_));
+    for (Eigen::Index n = 0; n < table.cols(); ++n) {
+      const T& procedure = procedures_[static_cast<std::size_t>(n)];
+      const Eigen::Index needed = procedure.sample_size();
+      if (count < needed)
+        fail(function_, concat("at least ", needed, " scored responses to each prompt for this procedure"),
+             concat(count, " at row ", p));
+      for (Eigen::Index below = 0; below <= count; ++below) table(below, n) = procedure.sample_cdf(below, count);
+    }
     return table;
   }
 
  private:
   const char* function_;
-  const T& procedure_;
-  std::map<Eigen::Index, std::vector<double>> tables_;
+  std::span<const T> procedures_;
+  std::map<Eigen::Index, matrix<double>> tables_;
 };
 
-/// The unbiased estimate of each prompt's win rate.
-template <sample_procedure T1, sample_procedure T2>
-array<double> win_rates_of(const char* function, const std::vector<win_levels>& prompts, const T1& policy_procedure,
-                           const T2& reference_procedure) {
-  sample_cdfs policy_cdfs(function, policy_procedure);
-  sample_cdfs reference_cdfs(function, reference_procedure);
-  array<double> result(size_of(prompts));
-  for (Eigen::Index p = 0; p < result.size(); ++p) {
-    const auto& [M, K, levels] = prompts[static_cast<std::size_t>(p)];
-    if (M == 0 || K == 0) {  // nothing scored, and NaN is propagated
-      result[p] = nan<double>;
-      continue;
-    }
-    const double *const policy_cdf = policy_cdfs.of(M, p).data(), *const reference_cdf = reference_cdfs.of(K, p).data();
-    double win_rate = 0, below = 0;
-    for (const auto& level : levels) {
-      const double at_most = policy_cdf[level.policy_at_most];
-      win_rate +=
-          (at_most - below) * 0.5 * (reference_cdf[level.reference_below] + reference_cdf[level.reference_at_most]);
-      below = at_most;
-    }
-    result[p] = win_rate;
+/// The unbiased estimates of a prompt's win rate, one for each column of the CDFs, from the counts of its responses. Equal
+/// rewards share what a procedure gives to them.
+///
+///     W = Σ_i (P[b + t] − P[b])/t·½·(R[b'] + R[b' + t'])
+inline void win_rates_of(const std::vector<win_counts>& responses, const matrix<double>& policy_cdf,
+                         const matrix<double>& reference_cdf, double* result) {
+  const double *const P = policy_cdf.data(), *const R = reference_cdf.data();
+  const Eigen::Index N = policy_cdf.cols();
+  std::fill_n(result, N, 0.0);
+  if (N == 1) {
+    for (const auto& [own, reference, weight] : responses)
+      *result += (P[own.below + own.tied] - P[own.below]) * weight *
+                 (R[reference.below] + R[reference.below + reference.tied]);
+    return;
   }
-  return result;
+  for (const auto& [own, reference, weight] : responses) {
+    const auto at = [N](const double* table, Eigen::Index count) {
+      return Eigen::Map<const array<double>>(table + N * count, N);
+    };
+    Eigen::Map<array<double>>(result, N) += (at(P, own.below + own.tied) - at(P, own.below)) * weight *
+                                            (at(R, reference.below) + at(R, reference.below + reference.tied));
+  }
 }
 
 /// The mean of the numbers that are not NaN.
@@ -149,7 +194,7 @@ mean_estimate mean_of_scored(const Rates& rates) {
 ///
 /// Shapes: policy: P × M; reference: P × K; or any `reference_table`, with M and K that differ by prompt. Result: P.
 /// Range: [0, 1].
-/// Cost: (M + K)·log(M + K) per prompt.
+/// Cost: M·(M + K) comparisons per prompt, several at a time; (M + K)·log(M + K) if they are more than 100,000.
 /// Errors: throws if the numbers of rows differ, if a procedure is invalid, and if a prompt has fewer scored responses
 /// than its procedure draws.
 /// NaN: an error; with `unscored::propagate` such responses are left out, and the win rate of a prompt without scored
@@ -158,8 +203,21 @@ template <reference_rewards A, reference_rewards B, sample_procedure T1, sample_
 array<double> win_rates(const A& policy, const B& reference, const T1& policy_procedure, const T2& reference_procedure,
                         unscored on_unscored = unscored::error) {
   constexpr auto name = "win_rates";
-  return detail::win_rates_of(name, detail::win_levels_of(name, policy, reference, on_unscored), policy_procedure,
-                              reference_procedure);
+  return detail::with_rows(name, policy, reference, [&](const auto& of_policy, const auto& of_reference) {
+    detail::sample_cdfs<T1> policy_cdfs(name, {&policy_procedure, 1});
+    detail::sample_cdfs<T2> reference_cdfs(name, {&reference_procedure, 1});
+    detail::win_counter<typename A::Scalar> count(name, on_unscored);
+    array<double> result(of_policy.rows());
+    for (Eigen::Index p = 0; p < result.size(); ++p) {
+      const auto& responses = count(of_policy, of_reference, p);
+      if (responses.empty() || count.K() == 0)
+        result[p] = detail::nan<double>;  // it is propagated
+      else
+        detail::win_rates_of(responses, policy_cdfs.of(detail::size_of(responses), p), reference_cdfs.of(count.K(), p),
+                             &result[p]);
+    }
+    return result;
+  });
 }
 
 /// As above, with one procedure for both.
@@ -190,7 +248,7 @@ mean_estimate win_rate(const A& policy, const B& reference, const T& both, unsco
 }
 
 /// The win rate against n: element n − 1 is `win_rate` with T{n} for both, for n from 1 to the smallest number of scored
-/// responses of any prompt. Each prompt's rewards are sorted once.
+/// responses of any prompt. Each prompt's rewards are counted once.
 ///
 ///     const auto curve = win_rate_curve<best_of>(policy_rewards, reference_rewards);      // or worst_of
 template <sample_procedure T, reference_rewards A, reference_rewards B>
@@ -199,15 +257,27 @@ requires requires(int n) {
 }
 std::vector<mean_estimate> win_rate_curve(const A& policy, const B& reference, unscored on_unscored = unscored::error) {
   constexpr auto name = "win_rate_curve";
-  const auto prompts = detail::win_levels_of(name, policy, reference, on_unscored);
-  if (prompts.empty()) detail::fail(name, "at least one prompt", "none");
-  Eigen::Index most = 0;
-  for (const auto& prompt : prompts)
-    if (const auto fewer = std::min(prompt.M, prompt.K); fewer > 0) most = most > 0 ? std::min(most, fewer) : fewer;
-  std::vector<mean_estimate> result;
-  for (int n = 1; n <= most; ++n)
-    result.push_back(detail::mean_of_scored(detail::win_rates_of(name, prompts, T{n}, T{n})));
-  return result;
+  return detail::with_rows(name, policy, reference, [&](const auto& of_policy, const auto& of_reference) {
+    const auto P = of_policy.rows();
+    if (P == 0) detail::fail(name, "at least one prompt", "none");
+    Eigen::Index most = 0;
+    for (Eigen::Index p = 0; p < P; ++p) {
+      const auto fewer = std::min(detail::count_scored({name, on_unscored}, "policy", of_policy.row(p), p),
+                                  detail::count_scored({name, on_unscored}, "reference", of_reference.row(p), p));
+      if (fewer > 0) most = most > 0 ? std::min(most, fewer) : fewer;
+    }
+    std::vector<T> procedures;
+    for (int n = 1; n <= most; ++n) procedures.push_back(T{n});
+    detail::sample_cdfs<T> cdfs(name, procedures);
+    matrix<double> rates = matrix<double>::Constant(P, most, detail::nan<double>);
+    detail::win_counter<typename A::Scalar> count(name, on_unscored);
+    for (Eigen::Index p = 0; p < P; ++p)
+      if (const auto& responses = count(of_policy, of_reference, p); !responses.empty() && count.K() > 0)
+        detail::win_rates_of(responses, cdfs.of(detail::size_of(responses), p), cdfs.of(count.K(), p), &rates(p, 0));
+    std::vector<mean_estimate> result;
+    for (Eigen::Index n = 0; n < most; ++n) result.push_back(detail::mean_of_scored(rates.col(n)));
+    return result;
+  });
 }
 
 }  // namespace INFALIGN_NAMESPACE

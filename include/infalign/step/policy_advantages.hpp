@@ -2,6 +2,7 @@
 // Copyright (c) 2026 the infalign authors
 #pragma once
 
+#include <infalign/detail/shards.hpp>
 #include <infalign/step/advantage.hpp>
 #include <infalign/step/kl.hpp>
 #include <infalign/step/policy_loss.hpp>
@@ -59,7 +60,7 @@ struct credit_summary {
 
 /// Stage 2 of the step. Writes the advantages of responses, NaN for an unscored one; for `to_go_credit` 1 or 0 to
 /// `compared`; and what it read of each scored response to `sums`: all of it with a KL in the reward, else its number of
-/// tokens.
+/// tokens. `reduce`: a `shard`, or `whole_batch`.
 template <kl_term KL, advantage_estimator E, real_scalar S, class Mask, class Prompts, class Reduce>
 credit_summary assign_credit(const caller& call, const KL& kl, const E& estimator, const token_batch<S, Mask>& batch,
                              const Prompts& prompts, const groups& g, const S* rewards, S* advantages, S* compared,
@@ -82,10 +83,7 @@ credit_summary assign_credit(const caller& call, const KL& kl, const E& estimato
 
   // Means over all shards. A linear estimator gets the rewards less their KL.
   constexpr bool kl_first = kl_in_reward<KL> && is_linear<E>, kl_last = kl_in_reward<KL> && !is_linear<E>;
-  struct {
-    double sequences = 0, tokens = 0;
-    metric_mean reward, less_kl;
-  } totals;
+  credit_totals totals;
   for (Eigen::Index i = 0; i < B; ++i) {
     advantages[i] = rewards[i];
     if (is_nan(rewards[i])) continue;
@@ -95,8 +93,7 @@ credit_summary assign_credit(const caller& call, const KL& kl, const E& estimato
     totals.reward.add(static_cast<double>(rewards[i]));
     totals.less_kl.add(static_cast<double>(advantages[i]));
   }
-  if constexpr (!std::same_as<Reduce, whole_batch>)
-    as_doubles(totals, [&](auto values) { reduce(values, reduce_op::sum); });
+  if constexpr (!std::same_as<Reduce, whole_batch>) reduce.sum(totals);
   double squares = 0;
   if constexpr (needs_moments<E>) {
     squares = scored_squares(advantages, B, totals.less_kl);
@@ -152,15 +149,22 @@ class policy_advantages {
   template <real_scalar S, class Mask, class... Args>
   requires detail::batch_arguments<Args...>
   auto operator()(const token_batch<S, Mask>& batch, const Args&... args) const {
-    return detail::with_batch(
-        "policy_advantages",
-        [&](const auto& batch_prompts, const auto& batch_rewards, const auto&... reduce) {
-          return compute(batch, batch_prompts, batch_rewards, reduce...);
+    return detail::as_shard<detail::credit_totals, detail::no_totals>(
+        name,
+        [&](const auto&... all) {
+          return detail::with_batch(
+              name,
+              [&](const auto& batch_prompts, const auto& batch_rewards, const auto&... reduce) {
+                return compute(batch, batch_prompts, batch_rewards, reduce...);
+              },
+              all...);
         },
         args...);
   }
 
  private:
+  static constexpr auto name = "policy_advantages";
+
   template <real_scalar S, class Mask, class Prompts, class R, reduction Reduce = whole_batch>
   auto compute(const token_batch<S, Mask>& batch, const Prompts& prompts, const R& rewards,
                const Reduce& reduce = {}) const {
@@ -168,15 +172,19 @@ class policy_advantages {
     array<S> values(B), advantages(B), compared(B);
     detail::scratch<detail::response_sums> sums(nullptr, B);
     detail::copy_rewards(rewards, detail::packed_rows(values.data(), prompts));
-    detail::assign_credit({"policy_advantages", on_unscored_}, kl_, estimator_, batch, prompts,
-                          detail::groups(prompts, nullptr), values.data(), advantages.data(), compared.data(),
-                          sums.data(), nullptr, reduce);
+    detail::assign_credit({name, on_unscored_}, kl_, estimator_, batch, prompts, detail::groups(prompts, nullptr),
+                          values.data(), advantages.data(), compared.data(), sums.data(), nullptr, reduce);
+    const auto end = [&] {
+      detail::no_totals none;
+      if constexpr (!std::same_as<Reduce, whole_batch>) reduce.sum(none);
+    };
     if constexpr (KL::place != kl_place::reward_to_go) {
+      end();
       return advantages;
     } else {
       matrix<S> of_tokens = matrix<S>::Constant(B, batch.log_probabilities.cols(), detail::nan<S>);
       const detail::to_go_credit<S> credit{advantages.data(), compared.data(), kl_.beta};
-      const detail::token_reader<S, Mask> reader("policy_advantages", batch);
+      const detail::token_reader<S, Mask> reader(name, batch);
       for (Eigen::Index i = 0; i < B; ++i) {
         if (detail::is_nan(advantages[i])) continue;
         auto of_blocks = credit.of_blocks(i);
@@ -185,10 +193,11 @@ class policy_advantages {
           credited = (of_blocks(block) * block.mask).head(block.size);
           for (Eigen::Index j = 0; j < block.size; ++j)
             if (!detail::is_finite(credited[j]))
-              detail::fail("policy_advantages", "finite advantages",
+              detail::fail(name, "finite advantages",
                            detail::concat(credited[j], detail::position(i, block.first + j)));
         });
       }
+      end();
       return of_tokens;
     }
   }

@@ -85,16 +85,16 @@ class policy_gradient {
   /// Errors: if it throws, the result's contents are unspecified.
   template <real_scalar S, class... Args>
   void into(step_result<S>& result, Args&&... args) const {
-    detail::with_workspace(
-        [&](workspace* space, const auto& batch, const auto&... rest) {
-          detail::with_batch(
-              name,
-              [&](const auto& batch_prompts, const auto& batch_rewards, const auto&... reduce) {
-                compute(result, space, batch, batch_prompts, batch_rewards, reduce...);
-              },
-              rest...);
-        },
-        args...);
+    const auto run = [&](workspace* space, const auto& batch, const auto&... rest) {
+      detail::with_batch(
+          name,
+          [&](const auto& batch_prompts, const auto& batch_rewards, const auto&... reduce) {
+            compute(result, space, batch, batch_prompts, batch_rewards, reduce...);
+          },
+          rest...);
+    };
+    detail::as_shard<detail::credit_totals, step_averages>(
+        name, [&](auto&... all) { detail::with_workspace(run, all...); }, args...);
   }
 
  private:
@@ -149,7 +149,10 @@ class policy_gradient {
     result.metrics += of_rewards;
     add_prompts(result.metrics, space, batch.reference_log_probabilities.given(), prompts, g, values.data(),
                 sums.data());
-    reduce_metrics(result.metrics, reduce);
+    if constexpr (!std::same_as<Reduce, whole_batch>) {
+      reduce.template sum<step_averages>(result.metrics);
+      detail::reduce_extremes(result.metrics, reduce);
+    }
   }
 
   /// Adds the metrics of the KL of each prompt.

@@ -182,8 +182,12 @@ concept reduces_in_place =
 /// over all shards.
 ///
 /// It changes `values` in place and returns nothing: a function that takes an array by value, or returns the sum, is
-/// refused. Every shard's step calls it the same number of times, with vectors of the same length. A shard that throws does not
-/// call it, so end the other shards too. All responses to a prompt belong in one shard.
+/// refused. Every shard calls it the same number of times, with vectors of the same length. All responses to a prompt
+/// belong in one shard.
+///
+/// Errors: if the step of a shard fails, that shard throws its own error, and the others throw "expected all shards to
+/// succeed, got an error in another shard". Only an error of the caller, outside the step, must be told to the others by
+/// the caller.
 ///
 ///     [](Eigen::Ref<array<double>> values, reduce_op op) {
 ///       MPI_Allreduce(MPI_IN_PLACE, values.data(), int(values.size()), MPI_DOUBLE, op == reduce_op::sum ? MPI_SUM : MPI_MAX, comm);
@@ -247,16 +251,26 @@ inline void take_larger(metric_max& kl, metric_max& prompt, const metric_max& ot
   return *this;
 }
 
+namespace detail {
+
+/// Replaces the metrics that are no sums.
+template <reduction Reduce>
+void reduce_extremes(step_metrics& metrics, const Reduce& reduce) {
+  const metric_max own = metrics.kl_of_prompt_max;
+  as_doubles<step_extremes>(metrics, [&](auto extremes) { reduce(extremes, reduce_op::maximum); });
+  if (own.value < metrics.kl_of_prompt_max.value) metrics.kl_max_prompt = {};
+  as_doubles(metrics.kl_max_prompt, [&](auto index) { reduce(index, reduce_op::maximum); });
+}
+
+}  // namespace detail
+
 /// Replaces the metrics of a shard by those of all shards. Calls `reduce` three times: for sums, for maxima, and for the
 /// index of one maximum, because a shard knows only then whether the prompt is its own.
 template <reduction Reduce>
 void reduce_metrics(step_metrics& metrics, const Reduce& reduce) {
   if constexpr (!std::same_as<Reduce, whole_batch>) {  // not even compiled for a whole batch
     detail::as_doubles<step_averages>(metrics, [&](auto sums) { reduce(sums, reduce_op::sum); });
-    const metric_max own = metrics.kl_of_prompt_max;
-    detail::as_doubles<step_extremes>(metrics, [&](auto extremes) { reduce(extremes, reduce_op::maximum); });
-    if (own.value < metrics.kl_of_prompt_max.value) metrics.kl_max_prompt = {};
-    detail::as_doubles(metrics.kl_max_prompt, [&](auto index) { reduce(index, reduce_op::maximum); });
+    detail::reduce_extremes(metrics, reduce);
   }
 }
 
