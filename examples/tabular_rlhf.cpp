@@ -7,6 +7,7 @@
 //   (d) the optimal transform,
 // and compared with the optimum at that beta, which is known before training.
 //
+// tabular_rlhf steps: how far it gets in how many steps.
 // tabular_rlhf few: the same training if only 8 reference rewards of each prompt are known, with and without a prior.
 #include <infalign/infalign.hpp>
 
@@ -122,6 +123,20 @@ void compare(const char* name, const Procedure& procedure, const Credit& credit,
          procedure, optimum);
 }
 
+/// Trains on the best exponential for best-of-4 at the β of theory, for these numbers of steps of 16 responses a prompt.
+void compare_steps() {
+  const auto rewards = make_rewards();
+  const auto best = best_exponential(best_of{4}, at_kl{0.5});
+  std::printf("%6s  %6s  %6s\n%6s  %6.4f  %6.4f\n", "steps", "KL", "W", "theory", best.kl, best.win_rate);
+  for (const int steps : {100, 300, 1000, 3000, 10000}) {
+    const auto policy =
+        train(rewards, calibration{rewards} | best, policy_gradient{k1_in_reward{.beta = best.beta}, leave_one_out{}},
+              3 / best.beta, 16, steps);
+    const auto [kl, win_rate] = measured(rewards, policy, best_of{4});
+    std::printf("%6d  %6.4f  %6.4f\n", steps, kl, win_rate);
+  }
+}
+
 /// Trains on rewards that are calibrated from 8 references of each of 64 prompts, whose rewards are a level of the prompt
 /// plus noise. Win rates are against the whole reference policy, and beside them the most that its KL allows.
 template <procedure Procedure>
@@ -151,6 +166,10 @@ void compare_few(const char* name, const Procedure& procedure, unsigned seed) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc == 2 && std::string(argv[1]) == "steps") {
+    compare_steps();
+    return 0;
+  }
   if (argc == 2 && std::string(argv[1]) == "few") {
     std::printf("procedure  seed  calibrated KL      W       most    lost\n");
     for (const unsigned seed : {1u, 2u, 3u}) {
