@@ -73,7 +73,7 @@ std::vector<value_levels> value_levels_of(const char* function, const A& scores,
 /// The unbiased estimate for each prompt. NaN if nothing is scored.
 template <sample_procedure T>
 array<double> shown_values_of(const char* function, const std::vector<value_levels>& prompts, const T& procedure) {
-  sample_cdfs cdfs(function, procedure);
+  sample_cdfs<T> cdfs(function, {&procedure, 1});
   array<double> result(size_of(prompts));
   for (Eigen::Index p = 0; p < result.size(); ++p) {
     const auto& [M, levels] = prompts[static_cast<std::size_t>(p)];
