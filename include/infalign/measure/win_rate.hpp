@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <iterator>
 #include <map>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -118,44 +119,59 @@ decltype(auto) with_rows(const char* function, const A& policy, const B& referen
   return f(of_policy, of_reference);
 }
 
-/// `sample_cdf` of a procedure at every count of responses below, computed once for each size of sample.
+/// `sample_cdf` of procedures at every count of responses below, computed once for each size of sample.
 template <sample_procedure T>
 class sample_cdfs {
  public:
-  sample_cdfs(const char* function, const T& procedure) : function_(function), procedure_(procedure) {
-    check_part(procedure);
+  sample_cdfs(const char* function, std::span<const T> procedures) : function_(function), procedures_(procedures) {
+    for (const T& procedure : procedures) check_part(procedure);
   }
+  sample_cdfs(const char* function, const T& procedure) : sample_cdfs(function, std::span<const T>(&procedure, 1)) {}
 
-  /// The table for samples of `count` responses; p is the first prompt that has one.
-  const std::vector<double>& of(Eigen::Index count, Eigen::Index p) {
+  /// The table for samples of `count` responses: a column for each procedure. p is the first prompt that has one.
+  const matrix<double>& of(Eigen::Index count, Eigen::Index p) {
     auto& table = tables_[count];
-    if (!table.empty()) return table;
-    const Eigen::Index needed = procedure_.sample_size();
-    if (count < needed)
-      fail(function_, concat("at least ", needed, " scored responses to each prompt for this procedure"),
-           concat(count, " at row ", p));
-    for (Eigen::Index below = 0; below <= count; ++below) table.push_back(procedure_.sample_cdf(below, count));
+    if (table.size() > 0) return table;
+    table.resize(count + 1, size_of(procedures_));
+    for (Eigen::Index n = 0; n < table.cols(); ++n) {
+      const T& procedure = procedures_[static_cast<std::size_t>(n)];
+      const Eigen::Index needed = procedure.sample_size();
+      if (count < needed)
+        fail(function_, concat("at least ", needed, " scored responses to each prompt for this procedure"),
+             concat(count, " at row ", p));
+      for (Eigen::Index below = 0; below <= count; ++below) table(below, n) = procedure.sample_cdf(below, count);
+    }
     return table;
   }
 
  private:
   const char* function_;
-  const T& procedure_;
-  std::map<Eigen::Index, std::vector<double>> tables_;
+  std::span<const T> procedures_;
+  std::map<Eigen::Index, matrix<double>> tables_;
 };
 
-/// The unbiased estimate of a prompt's win rate, from the counts of the M responses of the policy, K of the reference and
-/// the CDFs of the procedures. Equal rewards share what the procedure gives to them.
+/// The unbiased estimates of a prompt's win rate, one for each column of the CDFs, from the counts of its responses. Equal
+/// rewards share what a procedure gives to them.
 ///
 ///     W = Σ_i (P[b + t] − P[b])/t·½·(R[b'] + R[b' + t'])
-inline double win_rate_of(const std::vector<win_counts>& responses, const std::vector<double>& policy_cdf,
-                          const std::vector<double>& reference_cdf) {
+inline void win_rates_of(const std::vector<win_counts>& responses, const matrix<double>& policy_cdf,
+                         const matrix<double>& reference_cdf, double* result) {
   const double *const P = policy_cdf.data(), *const R = reference_cdf.data();
-  double win_rate = 0;
-  for (const auto& [own, reference, weight] : responses)
-    win_rate +=
-        (P[own.below + own.tied] - P[own.below]) * weight * (R[reference.below] + R[reference.below + reference.tied]);
-  return win_rate;
+  const Eigen::Index N = policy_cdf.cols();
+  std::fill_n(result, N, 0.0);
+  if (N == 1) {
+    for (const auto& [own, reference, weight] : responses)
+      *result += (P[own.below + own.tied] - P[own.below]) * weight *
+                 (R[reference.below] + R[reference.below + reference.tied]);
+    return;
+  }
+  for (const auto& [own, reference, weight] : responses) {
+    const auto at = [N](const double* table, Eigen::Index count) {
+      return Eigen::Map<const array<double>>(table + N * count, N);
+    };
+    Eigen::Map<array<double>>(result, N) += (at(P, own.below + own.tied) - at(P, own.below)) * weight *
+                                            (at(R, reference.below) + at(R, reference.below + reference.tied));
+  }
 }
 
 /// The mean of the numbers that are not NaN.
@@ -195,10 +211,11 @@ array<double> win_rates(const A& policy, const B& reference, const T1& policy_pr
     array<double> result(of_policy.rows());
     for (Eigen::Index p = 0; p < result.size(); ++p) {
       const auto& responses = count(of_policy, of_reference, p);
-      const bool scored = !responses.empty() && count.K() > 0;
-      result[p] = scored ? detail::win_rate_of(responses, policy_cdfs.of(detail::size_of(responses), p),
-                                               reference_cdfs.of(count.K(), p))
-                         : detail::nan<double>;  // NaN is propagated
+      if (responses.empty() || count.K() == 0)
+        result[p] = detail::nan<double>;  // it is propagated
+      else
+        detail::win_rates_of(responses, policy_cdfs.of(detail::size_of(responses), p), reference_cdfs.of(count.K(), p),
+                             &result[p]);
     }
     return result;
   });
@@ -251,21 +268,15 @@ std::vector<mean_estimate> win_rate_curve(const A& policy, const B& reference, u
       if (fewer > 0) most = most > 0 ? std::min(most, fewer) : fewer;
     }
     std::vector<T> procedures;
-    std::vector<detail::sample_cdfs<T>> cdfs;
     for (int n = 1; n <= most; ++n) procedures.push_back(T{n});
-    for (const T& procedure : procedures) cdfs.emplace_back(name, procedure);
-    matrix<double> rates = matrix<double>::Constant(most, P, detail::nan<double>);
+    detail::sample_cdfs<T> cdfs(name, procedures);
+    matrix<double> rates = matrix<double>::Constant(P, most, detail::nan<double>);
     detail::win_counter<typename A::Scalar> count(name, on_unscored);
-    for (Eigen::Index p = 0; p < P; ++p) {
-      const auto& responses = count(of_policy, of_reference, p);
-      if (responses.empty() || count.K() == 0) continue;
-      for (Eigen::Index n = 0; n < most; ++n) {
-        auto& table = cdfs[static_cast<std::size_t>(n)];
-        rates(n, p) = detail::win_rate_of(responses, table.of(detail::size_of(responses), p), table.of(count.K(), p));
-      }
-    }
+    for (Eigen::Index p = 0; p < P; ++p)
+      if (const auto& responses = count(of_policy, of_reference, p); !responses.empty() && count.K() > 0)
+        detail::win_rates_of(responses, cdfs.of(detail::size_of(responses), p), cdfs.of(count.K(), p), &rates(p, 0));
     std::vector<mean_estimate> result;
-    for (Eigen::Index n = 0; n < most; ++n) result.push_back(detail::mean_of_scored(rates.row(n)));
+    for (Eigen::Index n = 0; n < most; ++n) result.push_back(detail::mean_of_scored(rates.col(n)));
     return result;
   });
 }
