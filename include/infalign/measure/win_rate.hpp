@@ -126,6 +126,7 @@ class sample_cdfs {
   sample_cdfs(const char* function, std::span<const T> procedures) : function_(function), procedures_(procedures) {
     for (const T& procedure : procedures) check_part(procedure);
   }
+  sample_cdfs(const char* function, const T& procedure) : sample_cdfs(function, std::span<const T>(&procedure, 1)) {}
 
   /// The table for samples of `count` responses: a column for each procedure. p is the first prompt that has one.
   const matrix<double>& of(Eigen::Index count, Eigen::Index p) {
