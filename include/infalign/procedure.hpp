@@ -57,9 +57,9 @@ inline void check_sample(const char* function, Eigen::Index n, Eigen::Index belo
 
 /// One response: G(u) = u.
 struct plain_sampling {
-  double cdf(double u) const { return u; }        ///< G(u) = u.
-  double density(double) const { return 1; }      ///< g(u) = 1.
-  Eigen::Index sample_size() const { return 1; }  ///< 1.
+  INFALIGN_HOST_DEVICE double cdf(double u) const { return u; }    ///< G(u) = u.
+  INFALIGN_HOST_DEVICE double density(double) const { return 1; }  ///< g(u) = 1.
+  Eigen::Index sample_size() const { return 1; }                   ///< 1.
   /// below/count.
   double sample_cdf(Eigen::Index below, Eigen::Index count) const {
     detail::check_sample("plain_sampling", 1, below, count);
@@ -71,10 +71,10 @@ struct plain_sampling {
 struct best_of {
   int n;  ///< The number of responses, at least 1.
 
-  void check() const { detail::check_n("best_of", n); }              ///< Throws for n < 1.
-  double cdf(double u) const { return std::pow(u, n); }              ///< G(u) = uⁿ.
-  double density(double u) const { return n * std::pow(u, n - 1); }  ///< g(u) = n·uⁿ⁻¹.
-  Eigen::Index sample_size() const { return n; }                     ///< n.
+  void check() const { detail::check_n("best_of", n); }                                   ///< Throws for n < 1.
+  INFALIGN_HOST_DEVICE double cdf(double u) const { return std::pow(u, n); }              ///< G(u) = uⁿ.
+  INFALIGN_HOST_DEVICE double density(double u) const { return n * std::pow(u, n - 1); }  ///< g(u) = n·uⁿ⁻¹.
+  Eigen::Index sample_size() const { return n; }                                          ///< n.
   /// C(below, n)/C(count, n).
   double sample_cdf(Eigen::Index below, Eigen::Index count) const {
     detail::check_sample("best_of", n, below, count);
@@ -86,10 +86,12 @@ struct best_of {
 struct worst_of {
   int n;  ///< The number of responses, at least 1.
 
-  void check() const { detail::check_n("worst_of", n); }                              ///< Throws for n < 1.
-  double cdf(double u) const { return u < 1 ? -std::expm1(n * std::log1p(-u)) : 1; }  ///< G(u) = 1 − (1 − u)ⁿ.
-  double density(double u) const { return n * std::pow(1 - u, n - 1); }               ///< g(u) = n·(1 − u)ⁿ⁻¹.
-  Eigen::Index sample_size() const { return n; }                                      ///< n.
+  void check() const { detail::check_n("worst_of", n); }  ///< Throws for n < 1.
+  INFALIGN_HOST_DEVICE double cdf(double u) const {
+    return u < 1 ? -std::expm1(n * std::log1p(-u)) : 1;
+  }  ///< G(u) = 1 − (1 − u)ⁿ.
+  INFALIGN_HOST_DEVICE double density(double u) const { return n * std::pow(1 - u, n - 1); }  ///< g(u) = n·(1 − u)ⁿ⁻¹.
+  Eigen::Index sample_size() const { return n; }                                              ///< n.
   /// 1 − C(count − below, n)/C(count, n).
   double sample_cdf(Eigen::Index below, Eigen::Index count) const {
     detail::check_sample("worst_of", n, below, count);
@@ -201,9 +203,9 @@ struct best_of_poisson {
     if (!detail::is_finite(lambda) || lambda < 0)
       detail::fail("best_of_poisson", "lambda finite and at least 0", detail::concat(lambda));
   }
-  double cdf(double u) const { return u * std::exp(lambda * (u - 1)); }  ///< G(u) = u·e^{λ(u−1)}.
+  INFALIGN_HOST_DEVICE double cdf(double u) const { return u * std::exp(lambda * (u - 1)); }  ///< G(u) = u·e^{λ(u−1)}.
   /// g(u) = (1 + λu)·e^{λ(u−1)}.
-  double density(double u) const { return (1 + lambda * u) * std::exp(lambda * (u - 1)); }
+  INFALIGN_HOST_DEVICE double density(double u) const { return (1 + lambda * u) * std::exp(lambda * (u - 1)); }
 };
 
 /// A soft choice among n responses: it outputs the k-th smallest with a probability in proportion to e^{λk/n}.
@@ -230,7 +232,7 @@ struct soft_best_of {
   }
 
   /// G(u).
-  double cdf(double u) const {
+  INFALIGN_HOST_DEVICE double cdf(double u) const {
     if (is_plain()) return u;
     if (u <= 0) return 0;
     const double x = lambda / n;
@@ -241,7 +243,7 @@ struct soft_best_of {
   }
 
   /// g(u) = n·(q − 1)·(1 + (q − 1)·u)ⁿ⁻¹/(qⁿ − 1).
-  double density(double u) const {
+  INFALIGN_HOST_DEVICE double density(double u) const {
     if (is_plain()) return 1;
     const double size = std::abs(lambda);
     return n * std::expm1(-size / n) / std::expm1(-size) * std::pow(base(u), n - 1);
@@ -259,9 +261,9 @@ struct soft_best_of {
   }
 
  private:
-  bool is_plain() const { return std::abs(lambda) < 1e-20; }
+  INFALIGN_HOST_DEVICE bool is_plain() const { return std::abs(lambda) < 1e-20; }
   /// 1 + (q − 1)·u, divided by q for λ > 0, so that it is at most 1.
-  double base(double u) const {
+  INFALIGN_HOST_DEVICE double base(double u) const {
     const double low = std::exp(-std::abs(lambda) / n);
     return lambda > 0 ? u + (1 - u) * low : (1 - u) + u * low;
   }

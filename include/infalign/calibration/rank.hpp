@@ -41,7 +41,7 @@ struct mid_rank {
   static constexpr bool finite = true;
 
   /// The rank.
-  double operator()(Eigen::Index below, Eigen::Index tied, Eigen::Index count) const {
+  INFALIGN_HOST_DEVICE double operator()(Eigen::Index below, Eigen::Index tied, Eigen::Index count) const {
     return (static_cast<double>(below) + 0.5 * static_cast<double>(tied)) / static_cast<double>(count);
   }
 };
@@ -56,7 +56,7 @@ struct strict_rank {
   static constexpr bool finite = true;
 
   /// The rank.
-  double operator()(Eigen::Index below, Eigen::Index, Eigen::Index count) const {
+  INFALIGN_HOST_DEVICE double operator()(Eigen::Index below, Eigen::Index, Eigen::Index count) const {
     return static_cast<double>(below) / static_cast<double>(count);
   }
 };
@@ -71,7 +71,7 @@ struct weak_rank {
   static constexpr bool finite = true;
 
   /// The rank.
-  double operator()(Eigen::Index below, Eigen::Index tied, Eigen::Index count) const {
+  INFALIGN_HOST_DEVICE double operator()(Eigen::Index below, Eigen::Index tied, Eigen::Index count) const {
     return static_cast<double>(below + tied) / static_cast<double>(count);
   }
 };
@@ -87,7 +87,7 @@ struct add_one_rank {
   static constexpr bool finite = true;
 
   /// The rank.
-  double operator()(Eigen::Index below, Eigen::Index, Eigen::Index count) const {
+  INFALIGN_HOST_DEVICE double operator()(Eigen::Index below, Eigen::Index, Eigen::Index count) const {
     return static_cast<double>(below + 1) / static_cast<double>(count + 1);
   }
 };
@@ -110,7 +110,7 @@ struct win_probability {
   explicit win_probability(T t) : against(detail::checked(std::move(t))) {}
 
   /// The rank.
-  double operator()(Eigen::Index below, Eigen::Index tied, Eigen::Index count) const {
+  INFALIGN_HOST_DEVICE double operator()(Eigen::Index below, Eigen::Index tied, Eigen::Index count) const {
     const double n = static_cast<double>(count);
     return 0.5 * (against.cdf(static_cast<double>(below) / n) + against.cdf(static_cast<double>(below + tied) / n));
   }

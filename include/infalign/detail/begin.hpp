@@ -53,6 +53,15 @@
 #endif
 #endif
 
+// A function that CUDA kernels may call too. Compile with --expt-relaxed-constexpr, because it calls constexpr functions.
+#if !defined(INFALIGN_HOST_DEVICE)
+#if defined(__CUDACC__)
+#define INFALIGN_HOST_DEVICE __host__ __device__
+#else
+#define INFALIGN_HOST_DEVICE
+#endif
+#endif
+
 // Macros of other people's headers with names that are used here: <complex.h>, windows.h, Apple's AssertMacros.h.
 #pragma push_macro("I")
 #pragma push_macro("check")

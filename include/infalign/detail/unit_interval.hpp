@@ -31,7 +31,7 @@ constexpr bool highest_bit(bits_of<S> bits) noexcept {
 
 /// True unless a prepared function says that its formula does not hold for its parameters.
 template <class F>
-bool fits(const F& f) {
+INFALIGN_HOST_DEVICE bool fits(const F& f) {
   if constexpr (requires { f.fits; })
     return f.fits;
   else
@@ -40,7 +40,7 @@ bool fits(const F& f) {
 
 /// True if a prepared function may be used for u.
 template <class F, real_scalar S>
-bool covers(const F& f, S u) {
+INFALIGN_HOST_DEVICE bool covers(const F& f, S u) {
   return fits(f) && !highest_bit<S>(out_of_unit_interval(u));
 }
 

@@ -78,12 +78,12 @@ struct exp_rate {
   S rate, rest;
   bool fits;  ///< true if |t| is small enough for the range of S
 
-  explicit exp_rate(double t)
+  INFALIGN_HOST_DEVICE explicit exp_rate(double t)
       : rate(static_cast<S>(t * per_log_2)),
         rest(static_cast<S>(std::fma(t, per_log_2, -static_cast<double>(rate)) + t * low_bits)),
         fits(std::abs(t) <= (sizeof(S) == 4 ? 80 : 700)) {}
 
-  [[gnu::always_inline]] power_of_two<S> power(S u) const {
+  [[gnu::always_inline]] INFALIGN_HOST_DEVICE power_of_two<S> power(S u) const {
     if constexpr (sizeof(S) == 4)
       return power_of_two<S>(rate * u);
     else

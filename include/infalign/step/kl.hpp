@@ -112,7 +112,7 @@ struct k2_term {
 
   /// The estimate and its derivative by δ.
   template <real_scalar S>
-  static value_and_slope<S> loss(S delta) {
+  INFALIGN_HOST_DEVICE static value_and_slope<S> loss(S delta) {
     return {delta * delta / 2, delta};
   }
 };
@@ -129,7 +129,7 @@ struct k3_term {
 
   /// The estimate and its derivative by δ. `ratio` is e^{−δ}.
   template <real_scalar S>
-  static value_and_slope<S> loss(S, const probability_ratio<S>& ratio) {
+  INFALIGN_HOST_DEVICE static value_and_slope<S> loss(S, const probability_ratio<S>& ratio) {
     return {ratio.value_minus_line, -ratio.slope_minus_one};
   }
 };

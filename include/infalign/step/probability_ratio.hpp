@@ -52,11 +52,11 @@ struct probability_ratio {
   S value_minus_line;  ///< e^x − 1 − x
 
   /// Of one log-ratio.
-  explicit probability_ratio(S x)
+  INFALIGN_HOST_DEVICE explicit probability_ratio(S x)
       : probability_ratio(x, detail::exponent_of(x), detail::clamped_exponent(detail::exponent_of(x))) {}
 
   /// Of a log-ratio x, from z = `exponent_of` x and `clamped_exponent` of z.
-  [[gnu::always_inline]] probability_ratio(S x, S z, S clamped) {
+  [[gnu::always_inline]] INFALIGN_HOST_DEVICE probability_ratio(S x, S z, S clamped) {
     const detail::power_of_two<S> power(clamped);
     constexpr S log_2 = static_cast<S>(detail::log_2);
     slope = power.value();

@@ -77,7 +77,7 @@ template <real_scalar S>
 struct clipped_ratio {
   S value, inside, end;
 
-  [[gnu::always_inline]] clipped_ratio(S ratio, S floor, S ceiling) {
+  [[gnu::always_inline]] INFALIGN_HOST_DEVICE clipped_ratio(S ratio, S floor, S ceiling) {
     const S below = one_if<S>(ratio < floor), above = one_if<S>(ratio > ceiling);
     end = above - below;
     inside = 1 - above - below;
@@ -102,7 +102,7 @@ struct reinforce {
 
   /// The terms of one advantage.
   template <real_scalar S>
-  static auto prepare(S advantage) {
+  INFALIGN_HOST_DEVICE static auto prepare(S advantage) {
     return [advantage](S log_probability, const probability_ratio<S>&) -> surrogate_term<S> {
       return {.loss = -advantage * log_probability, .slope = -advantage};
     };
@@ -143,7 +143,7 @@ struct clipped_surrogate {
   /// The terms of one advantage. ρ is clipped from above for A > 0, from below for A < 0, and then from above by the
   /// dual clip.
   template <real_scalar S>
-  auto prepare(S advantage) const {
+  INFALIGN_HOST_DEVICE auto prepare(S advantage) const {
     constexpr S none = std::numeric_limits<S>::max();
     const S floor = advantage < 0 ? static_cast<S>(1 - low) : S{0};
     S ceiling = advantage > 0 ? static_cast<S>(1 + high) : none;
@@ -185,7 +185,7 @@ struct cispo {
 
   /// The terms of one advantage.
   template <real_scalar S>
-  auto prepare(S advantage) const {
+  INFALIGN_HOST_DEVICE auto prepare(S advantage) const {
     const S least = static_cast<S>(1 - low), most = static_cast<S>(1 + high);
     return [=](S log_probability, const probability_ratio<S>& rho) -> surrogate_term<S> {
       const detail::clipped_ratio<S> weight(rho.value, least, most);
@@ -220,7 +220,7 @@ struct regression {
 
   /// The term of the target T.
   template <real_scalar S>
-  auto prepare(S target) const {
+  INFALIGN_HOST_DEVICE auto prepare(S target) const {
     return [target, weight = static_cast<S>(beta)](S delta, const probability_ratio<S>&) -> surrogate_term<S> {
       const S excess = weight * delta - target;
       return {.loss = excess * (excess / (2 * weight)), .slope = excess};

@@ -23,7 +23,7 @@ namespace INFALIGN_NAMESPACE {
 struct identity {
   /// The value at u.
   template <real_scalar S>
-  S operator()(S u) const {
+  INFALIGN_HOST_DEVICE S operator()(S u) const {
     return u;
   }
 };
@@ -38,7 +38,7 @@ struct identity {
 struct logarithm {
   /// The value at u.
   template <real_scalar S>
-  S operator()(S u) const {
+  INFALIGN_HOST_DEVICE S operator()(S u) const {
     return vectorized::log(u);
   }
 };
@@ -69,13 +69,13 @@ struct soft_logarithm {
 
   /// The function of many numbers.
   template <real_scalar S>
-  auto prepare(S) const {
+  INFALIGN_HOST_DEVICE auto prepare(S) const {
     return [scale = static_cast<S>(std::expm1(lambda / n))](S u) { return vectorized::log1p(scale * u); };
   }
 
   /// The value at u.
   template <real_scalar S>
-  S operator()(S u) const {
+  INFALIGN_HOST_DEVICE S operator()(S u) const {
     return prepare(u)(u);
   }
 };
@@ -90,19 +90,19 @@ template <real_scalar S>
 class fast_exponential {
  public:
   /// For the rate t.
-  explicit fast_exponential(double t) : rate_(t), fits(rate_.fits) {}
+  INFALIGN_HOST_DEVICE explicit fast_exponential(double t) : rate_(t), fits(rate_.fits) {}
 
   /// e^{tu}.
-  [[gnu::always_inline]] S operator()(S u) const { return rate_.power(u).value(); }
+  [[gnu::always_inline]] INFALIGN_HOST_DEVICE S operator()(S u) const { return rate_.power(u).value(); }
 
   /// e^{tu} − 1. It does not decrease if u increases.
-  [[gnu::always_inline]] S minus_one(S u) const {
+  [[gnu::always_inline]] INFALIGN_HOST_DEVICE S minus_one(S u) const {
     const auto p = rate_.power(u);
     return p.scale * (p.curve + p.fraction * static_cast<S>(detail::log_2)) + (p.scale - 1);
   }
 
   /// Not inlined: the same number, however the caller's compiler contracts multiplications and additions.
-  [[gnu::noinline]] S minus_one_at_1() const { return minus_one(1); }
+  [[gnu::noinline]] INFALIGN_HOST_DEVICE S minus_one_at_1() const { return minus_one(1); }
 
  private:
   detail::exp_rate<S> rate_;
@@ -141,13 +141,13 @@ struct exponential {
 
   /// The function of many numbers.
   template <real_scalar S>
-  auto prepare(S) const {
+  INFALIGN_HOST_DEVICE auto prepare(S) const {
     return function<S>{fast_exponential<S>(t), t > 0 ? 0 : sign_bit<S>};
   }
 
   /// The value at u, which may be outside [0, 1].
   template <real_scalar S>
-  S operator()(S u) const {
+  INFALIGN_HOST_DEVICE S operator()(S u) const {
     if (const auto f = prepare(u); detail::covers(f, u)) return f(u);
     const double lowest = -static_cast<double>(std::numeric_limits<S>::max());
     const S e = std::exp(static_cast<S>(std::max(t, lowest)) * u);
@@ -165,7 +165,7 @@ struct exponential {
     bool fits = power.fits;
     static constexpr bool finite = true;
 
-    [[gnu::always_inline]] S operator()(S u) const {
+    [[gnu::always_inline]] INFALIGN_HOST_DEVICE S operator()(S u) const {
       return std::bit_cast<S>(std::bit_cast<detail::bits_of<S>>(power(u)) ^ sign);
     }
   };
@@ -190,13 +190,13 @@ struct normalized_exponential {
 
   /// The function of many numbers.
   template <real_scalar S>
-  auto prepare(S) const {
+  INFALIGN_HOST_DEVICE auto prepare(S) const {
     return function<S>(t);
   }
 
   /// The value at u, which may be outside [0, 1].
   template <real_scalar S>
-  S operator()(S u) const {
+  INFALIGN_HOST_DEVICE S operator()(S u) const {
     if (const auto f = prepare(u); detail::covers(f, u)) return f(u);
     constexpr double largest = static_cast<double>(std::numeric_limits<S>::max());
     const S s = static_cast<S>(std::clamp(t, -largest, largest));
@@ -215,10 +215,10 @@ struct normalized_exponential {
     S whole;
     static constexpr bool finite = true;
 
-    explicit function(double rate)
+    INFALIGN_HOST_DEVICE explicit function(double rate)
         : power(rate), fits(power.fits && std::abs(rate) > 0.25), whole(fits ? power.minus_one_at_1() : S{1}) {}
 
-    [[gnu::always_inline]] S operator()(S u) const {
+    [[gnu::always_inline]] INFALIGN_HOST_DEVICE S operator()(S u) const {
       const S y = power.minus_one(u) / whole + S{0};  // not −0
       return std::min(y, S{1});
     }
@@ -241,13 +241,13 @@ struct power {
 
   /// The function of many numbers.
   template <real_scalar S>
-  auto prepare(S) const {
+  INFALIGN_HOST_DEVICE auto prepare(S) const {
     return function<S>(exponent);
   }
 
   /// The value at u.
   template <real_scalar S>
-  S operator()(S u) const {
+  INFALIGN_HOST_DEVICE S operator()(S u) const {
     if (const auto f = prepare(u); detail::covers(f, u)) return f(u);
     return std::pow(u, static_cast<S>(exponent));
   }
@@ -260,16 +260,16 @@ struct power {
     bool fits;
     static constexpr bool finite = true;
 
-    explicit function(double n) : fits(n > 0 && n < 128 && n == std::floor(n)) {
+    INFALIGN_HOST_DEVICE explicit function(double n) : fits(n > 0 && n < 128 && n == std::floor(n)) {
       for (int k = 0; k < 7 && fits; ++k) digits[k] = -static_cast<detail::bits_of<S>>(static_cast<int>(n) >> k & 1);
     }
 
-    [[gnu::always_inline]] S operator()(S u) const {
+    [[gnu::always_inline]] INFALIGN_HOST_DEVICE S operator()(S u) const {
       const S u2 = u * u, u4 = u2 * u2, u8 = u4 * u4, u16 = u8 * u8, u32 = u16 * u16, u64 = u32 * u32;
       return ((factor(0, u) * factor(1, u2)) * (factor(2, u4) * factor(3, u8))) *
              ((factor(4, u16) * factor(5, u32)) * factor(6, u64));
     }
-    [[gnu::always_inline]] S factor(int k, S power) const {
+    [[gnu::always_inline]] INFALIGN_HOST_DEVICE S factor(int k, S power) const {
       using bits = detail::bits_of<S>;
       constexpr bits one = std::bit_cast<bits>(S{1});
       return std::bit_cast<S>(one ^ ((std::bit_cast<bits>(power) ^ one) & digits[k]));
