@@ -9,6 +9,7 @@
 #include <infalign/step/aggregation.hpp>
 #include <infalign/step/kl.hpp>
 #include <infalign/step/kl_controller.hpp>
+#include <infalign/step/logits.hpp>
 #include <infalign/step/max_at_n.hpp>
 #include <infalign/step/order_weighted.hpp>
 #include <infalign/step/policy_advantages.hpp>

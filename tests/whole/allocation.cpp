@@ -115,6 +115,15 @@ TEST_CASE("With a workspace ranks and advantages allocate nothing from the secon
   CHECK(same(block, advantage(rewards, max_at_n{.n = 3})));
 }
 
+TEST_CASE("Log-probabilities from logits, and their gradient, allocate nothing") {
+  const matrix<float> logits = matrix<float>::Random(48, 130);
+  const std::vector<int> tokens(48, 7);
+  matrix<float> now(6, 8), d(48, 130);
+  const auto nothing = std::pair<long, long>(0, 0);
+  CHECK(allocations_of([&] { token_log_probabilities_into(now, matrix_view<float>(logits), tokens); }) == nothing);
+  CHECK(allocations_of([&] { logits_gradient_into(d, matrix_view<float>(logits), tokens, now); }) == nothing);
+}
+
 TEMPLATE_TEST_CASE("A step or a loss into a result and a workspace allocates nothing from the second call on", "",
                    float, double) {
   using S = TestType;

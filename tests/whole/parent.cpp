@@ -45,6 +45,9 @@ double use_all() {
   sum += static_cast<double>((joint_calibration{rank_sum{}, reference, reference} | power{2})(rewards, rewards).sum());
   sum += policy_loss{k2_token_loss{.beta = 0.1}, ppo_clip{}}(batch, array<S>(array<S>::Ones(8))).loss;
 
+  matrix<S> d_logits(8, 70);
+  logits_gradient_into(d_logits, matrix_view<S>(now), std::vector<int>(8, 3), array<S>(array<S>::Ones(8)));
+  sum += static_cast<double>(d_logits.sum());
   sum += win_rate(rewards, reference, best_of{2}).mean + drift(reference, rewards).mean;
   sum += shown_value(rewards, rewards, best_of{2}).mean;
   sum += optimal_transform(mixed_use{user_share{0.5, best_of{4}}, user_share{0.5, plain_sampling{}}}, at_beta{0.1})
