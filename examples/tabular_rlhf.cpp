@@ -2,7 +2,7 @@
 // How close does training come to the optimum? Softmax policies over 200 responses, one for each prompt, are trained to
 // convergence by sampled steps on
 //   (a) the best exponential transform of the calibrated reward,
-//   (b) win probabilities with max@N credit (min@N for worst-of-N), which need no transform,
+//   (b) win probabilities with the credit of the procedure (max@N for best-of-N), which need no transform,
 //   (c) the ascent transform, which is best for the present policy, computed for each batch,
 //   (d) the optimal transform,
 // and compared with the optimum at that beta, which is known before training.
@@ -105,7 +105,7 @@ void compare(const char* name, const Procedure& procedure, const Credit& credit,
          train(rewards, calibration{rewards} | exponential,
                policy_gradient{k1_in_reward{.beta = exponential.beta}, leave_one_out{}}, 10 / exponential.beta),
          procedure, optimum);
-  report("(b) win probability, max@N / min@N", rewards,
+  report("(b) win probability, its credit", rewards,
          train(rewards, calibration{rewards, win_probability{procedure}},
                policy_gradient{k1_in_reward{.beta = beta}, credit}, 10 / beta),
          procedure, optimum);
@@ -180,4 +180,6 @@ int main(int argc, char** argv) {
   }
   compare("best-of-4", best_of{4}, max_at_n{4}, 0.2);
   compare("worst-of-4", worst_of{4}, min_at_n{4}, 0.2);
+  const soft_best_of soft{4, 10};
+  compare("soft best-of-4, lambda = 10,", soft, order_weighted{order_weights(soft)}, 0.2);
 }

@@ -87,6 +87,8 @@ TEST_CASE("Unbiased ranks of small counts") {
   CHECK(unbiased_win_probability{order_statistic{2, 3}}(4, 0, 5) == 1);
   // 2 of 5 below: C(2, 2)·C(3, 1) = 3 of 10.
   CHECK(unbiased_win_probability{order_statistic{2, 3}}(2, 0, 5) == near(0.3, 1e-15));
+  // ½·(Ĝ(4) + Ĝ(6)), Ĝ(b) the mean of (q^j − 1)/(q⁴ − 1) over 4-subsets of 8 with j of the b lowest, q = e^{10/4}
+  CHECK(unbiased_win_probability{soft_best_of{4, 10}}(4, 2, 8) == near(.1495991773605521, 1e-14));
   // ₁F₁(−2; −30; 1) = 1 + 2/30 + 1/2·(2·1)/(30·29).
   CHECK(unbiased_exponential{1}(2, 0, 30) == near(1 + 2. / 30 + 1. / 870, 1e-15));
   CHECK(unbiased_exponential{-1}(28, 0, 30) == near(-std::exp(-1) * (1 + 2. / 30 + 1. / 870), 1e-15));

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <infalign/theory/best_exponential.hpp>
 #include <infalign/theory/optimal_transform.hpp>
 
 #include "catch.hpp"
@@ -35,6 +36,75 @@ TEST_CASE("The optimum at a beta agrees with an independent Runge-Kutta solver")
   CHECK(mixed.win_rate == near(0.92395416, 1e-7));
   CHECK(mixed.kl == near(0.20537417, 1e-6));
   CHECK(mixed.log_density_at_0 == near(-0.47840551, 1e-7));
+}
+
+// Values of a separate solver (Python, Runge-Kutta with 1e-12).
+TEST_CASE("For a soft choice among n, KL, win rates and optima agree with an independent solver") {
+  struct row {
+    soft_best_of soft;
+    double kl, plain, identity, exponential, optimum, beta, W, kl_at_beta, log_p0;
+  };
+  for (const auto& r : {row{{4, 10},
+                            .5510297932707956,
+                            .7821512236260373,
+                            .79594163,
+                            .86041968,
+                            .86091800,
+                            .21961790,
+                            .8700516584,
+                            .5435807215,
+                            -.6843028799},
+                        row{{4, 2},
+                            .08373215354605958,
+                            .6169152976923729,
+                            .76857152,
+                            .78032871,
+                            .78050830,
+                            .22641987,
+                            .7986741869,
+                            .5854074460,
+                            -1.5871085445},
+                        row{{4, -6},
+                            .3974758340191968,
+                            .255455454032298,
+                            .85830951,
+                            .90140453,
+                            .90179735,
+                            .25118326,
+                            .9196838128,
+                            .5796604532,
+                            -13.6934843508},
+                        row{{16, 8},
+                            .9051889255869788,
+                            .8508161835692154,
+                            .79099024,
+                            .89131520,
+                            .89266948,
+                            .19434827,
+                            .8904825856,
+                            .4889077032,
+                            -.4773565909}}) {
+    CAPTURE(r.soft.n, r.soft.lambda);
+    // The reference itself, used through the soft choice: its density is g.
+    const aligned_policy chosen([&](double u) { return std::log(r.soft.density(u)); }, at_beta{1});
+    CHECK(chosen.kl() == near(r.kl, 1e-9));
+    CHECK(chosen.win_rate(plain_sampling{}) == near(r.plain, 1e-9));
+    CHECK(aligned_policy(identity{}, at_kl{0.5}).win_rate(r.soft) == near(r.identity, 1e-8));
+    CHECK(best_exponential(r.soft, at_kl{0.5}).win_rate == near(r.exponential, 1e-8));
+    const auto at_half = optimal_transform(r.soft, at_kl{0.5});
+    CHECK(at_half.win_rate == near(r.optimum, 1e-8));
+    CHECK(at_half.beta == near(r.beta, 1e-8));
+    const auto best = optimal_transform(r.soft, at_beta{0.2});
+    CHECK(best.win_rate == near(r.W, 1e-8));
+    CHECK(best.kl == near(r.kl_at_beta, 1e-8));
+    CHECK(best.log_density_at_0 == near(r.log_p0, 1e-7));
+  }
+  const auto against_one = optimal_transform(soft_best_of{4, 10}, plain_sampling{}, at_beta{0.2});
+  CHECK(against_one.win_rate == near(.9151477265, 1e-9));
+  CHECK(against_one.kl == near(.2235142136, 1e-8));
+  const aligned_policy soft(soft_logarithm{4, 10}, at_beta{1. / 3});
+  CHECK(soft.kl() == near(.551029793271, 1e-10));
+  for (const double u : {0.1, 0.5, 0.9}) CHECK(soft.cdf(u) == near(soft_best_of{4, 10}.cdf(u), 1e-11));
 }
 
 TEST_CASE("Win rates at one KL: four transforms stay below the optimum, whose beta is found") {
