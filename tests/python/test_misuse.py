@@ -96,7 +96,7 @@ class Misuse(unittest.TestCase):
             with self.subTest(function=function, argument=name), np.errstate(all="ignore"):
                 try:
                     result = call(value)
-                except (ValueError, TypeError, IndexError, RuntimeError, OverflowError):
+                except (ValueError, TypeError, IndexError, OverflowError):
                     continue
                 if function in SAME and numbers is not None:
                     expected = call(np.ascontiguousarray(numbers))

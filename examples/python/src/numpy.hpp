@@ -42,7 +42,7 @@ inline py::array to_array(const char* what, py::handle numbers) {
     result = py::array_t<double, py::array::forcecast>::ensure(numbers);
   }
   if (!result) {
-    py::error_already_set error;  // PyArray_FromAny has set it; pybind11 may have cleared it
+    PyErr_Clear();
     detail::fail("infalign", detail::concat(what, " that NumPy can read as numbers"),
                  std::string(py::str(py::type::of(numbers))));
   }
@@ -96,7 +96,7 @@ rows_in<S> read_rows(const char* what, py::handle numbers) {
   if (!usable(given)) {
     check_kind(what, given.dtype());
     given = py::array_t<S, py::array::c_style | py::array::forcecast>::ensure(given);
-    if (!given) throw py::error_already_set();
+    if (!given) detail::fail("infalign", detail::concat(what, " that NumPy can convert"), "others");
   }
   rows_in<S> result{given};
   result.data = static_cast<const S*>(given.data());
@@ -121,7 +121,7 @@ class indices {
                         values_.strides(0) == 8 && reinterpret_cast<std::uintptr_t>(values_.data()) % 8 == 0;
     if (!usable) {
       values_ = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>::ensure(values_);
-      if (!values_) throw py::error_already_set();
+      if (!values_) detail::fail("infalign", "prompt indices that NumPy can convert", "others");
     }
     data_ = static_cast<const std::int64_t*>(values_.data());
     size_ = values_.size();

@@ -91,7 +91,7 @@ struct batch_arguments {
     if (given.dtype().itemsize() != 1 && !given.attr("__eq__")(one).attr("all")().cast<bool>())
       detail::fail("infalign", "a mask of 0 and 1", "other numbers");
     arrays.mask = py::array_t<std::uint8_t, py::array::c_style | py::array::forcecast>::ensure(one);
-    if (!arrays.mask) throw py::error_already_set();
+    if (!arrays.mask) detail::fail("infalign", "a mask that NumPy can convert", "another");
     batch.mask =
         matrix_view<std::uint8_t>(arrays.mask.data(), arrays.mask.shape(0), arrays.mask.shape(1), arrays.mask.shape(1));
   }
