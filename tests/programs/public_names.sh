@@ -3,6 +3,7 @@
 # nothing by accident. `public_names.sh BUILD_FOLDER LIST update` writes the list.
 set -euo pipefail
 build=$1 list=$2
+rm -rf "$build/xml"  # Doxygen leaves the files of names that are gone
 cmake --build "$build" --target infalign_docs >/dev/null
 # Doxygen's XML has a file for each type and namespace, with <memberdef prot="public" ...> and then its <name>.
 names() {
