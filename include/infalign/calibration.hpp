@@ -12,6 +12,7 @@
 #include <infalign/calibration/prior_state.hpp>
 #include <infalign/calibration/prompt_keys.hpp>
 #include <infalign/calibration/rank.hpp>
+#include <infalign/calibration/rank_combination.hpp>
 #include <infalign/calibration/reference.hpp>
 #include <infalign/calibration/sorted.hpp>
 #include <infalign/calibration/unbiased_rank.hpp>

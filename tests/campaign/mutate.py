@@ -31,7 +31,7 @@ compiler = [clang or "g++", trap, "-std=c++20", "-w", "-D_GLIBCXX_ASSERTIONS", "
 whole = ["whole/plain_step", "whole/properties", "whole/other_trainers", "whole/exactness"]
 options_of = {"whole/properties": ["-lrapidcheck"]}
 # The own tests of headers that have none of their name, because they are a part of another.
-own_tests = {"calibration/prior_state": "calibration/prior", "detail/credit": "step/policy_loss", "detail/dispatch": "instruction_set",
+own_tests = {"calibration/prior_state": "calibration/prior", "calibration/rank_combination": "calibration/joint", "detail/credit": "step/policy_loss", "detail/dispatch": "instruction_set",
              "detail/parallel": "whole/parallel", "detail/shooting": "theory/optimal_transform", "workspace": "detail/scratch"}
 
 # What is replaced, in code without its comments and strings. Each group is a place; each replacement a mutant.

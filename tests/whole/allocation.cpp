@@ -98,6 +98,12 @@ TEST_CASE("With a workspace ranks and advantages allocate nothing from the secon
   CHECK((u == advantage(rewards, max_at_n{.n = 3})).all());
   CHECK(later_allocations_of([&] { advantage_into(u, space, rewards, min_at_n{.n = 3}); }) == 0);
   CHECK((u == advantage(rewards, min_at_n{.n = 3})).all());
+  const joint_calibration several{rank_minimum{}, reference, reference};
+  const auto shaped = several | exponential{.t = 3};
+  CHECK(later_allocations_of([&] { several.into(u, space, rewards, rewards); }) == 0);
+  CHECK((u == several(rewards, rewards)).all());
+  CHECK(later_allocations_of([&] { shaped.into(v, space, prompt, flat, flat); }) == 0);
+  CHECK((v == shaped(prompt, flat, flat)).all());
   const order_weighted soft{order_weights(soft_best_of{3, 5})};
   CHECK(later_allocations_of([&] { advantage_into(u, space, rewards, soft); }) == 0);
   CHECK((u == advantage(rewards, soft)).all());

@@ -3,12 +3,16 @@
 #pragma once
 
 #include <infalign/calibration/calibrate.hpp>
+#include <infalign/calibration/rank_combination.hpp>
+#include <infalign/detail/groups.hpp>
+#include <infalign/detail/scratch.hpp>
+#include <infalign/workspace.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <tuple>
 #include <utility>
-#include <vector>
 
 #include <infalign/detail/begin.hpp>
 
@@ -25,72 +29,6 @@
 ///   in each", `rank_sum` for a trade of one for another.
 namespace INFALIGN_NAMESPACE {
 
-/// The sum of the ranks.
-struct rank_sum {
-  /// It does not matter in what unit ranks are.
-  static constexpr bool scale_free = true;
-  /// The score.
-  template <vector_expression U>
-  double operator()(const U& u) const {
-    return u.sum();
-  }
-};
-
-/// The weighted sum of the ranks.
-struct weighted_rank_sum {
-  /// A weight for each reward: finite, at least 0, and not all 0.
-  array<double> weight;
-  /// It does not matter in what unit ranks are.
-  static constexpr bool scale_free = true;
-
-  /// Checks the weights for a number of rewards.
-  void check(Eigen::Index rewards) const {
-    constexpr auto name = "weighted_rank_sum";
-    detail::check_size(name, "weights, one for each reward", rewards, weight.size());
-    for (Eigen::Index k = 0; k < rewards; ++k)
-      if (!detail::is_finite(weight[k]) || weight[k] < 0)
-        detail::fail(name, "weights of at least 0", detail::concat(weight[k], detail::position(k)));
-    if (!(weight > 0).any()) detail::fail(name, "a weight above 0", "none");
-  }
-  /// The score.
-  template <vector_expression U>
-  double operator()(const U& u) const {
-    return (weight * u).sum();
-  }
-};
-
-/// The product of the ranks. Its order is that of the sum of their logarithms.
-struct rank_product {
-  /// It does not matter in what unit ranks are.
-  static constexpr bool scale_free = true;
-  /// The score.
-  template <vector_expression U>
-  double operator()(const U& u) const {
-    return u.prod();
-  }
-};
-
-/// The smallest rank.
-struct rank_minimum {
-  /// It does not matter in what unit ranks are.
-  static constexpr bool scale_free = true;
-  /// The score.
-  template <vector_expression U>
-  double operator()(const U& u) const {
-    return u.minCoeff();
-  }
-};
-
-/// A combination of m ranks into a score: a function of an Eigen array of m numbers in [0, 1] that does not decrease if one
-/// of them grows. Any lambda is one: [](const auto& u) { return std::min(u[0], 0.5) + u[1]; }.
-///
-/// It may have `static constexpr bool scale_free = true` if its order is the same for ranks times any constant. It then
-/// gets ranks as whole numbers, so that sums which are equal have equal bits.
-template <class H>
-concept rank_combination = requires(const H& h, const array<double>& u) {
-  { h(u) } -> std::convertible_to<double>;
-};
-
 namespace detail {
 
 /// The responses of one prompt, ranked by m rewards.
@@ -100,11 +38,14 @@ class joint_row {
   using ranks = Eigen::Array<double, static_cast<int>(m), 1>;
 
   /// reference[k]: the reference rewards of reward k.
-  joint_row(const caller& call, const std::array<Eigen::Map<const array<S>>, m>& reference, Eigen::Index p) {
-    const Eigen::Index K = reference[0].size();
+  joint_row(const caller& call, const std::array<Eigen::Map<const array<S>>, m>& reference, Eigen::Index p,
+            workspace* space)
+      : size_(reference[0].size()),
+        value_(space, static_cast<Eigen::Index>(m) * size_),
+        among_others_(space, static_cast<Eigen::Index>(m) * size_) {
     for (std::size_t k = 0; k < m; ++k)
-      check_size(call.function, "reference rewards, as many as of the first reward", K, reference[k].size());
-    for (Eigen::Index i = 0; i < K; ++i) {
+      check_size(call.function, "reference rewards, as many as of the first reward", size_, reference[k].size());
+    for (Eigen::Index i = 0; i < size_; ++i) {
       bool scored = true;
       for (std::size_t k = 0; k < m; ++k) {
         if (!is_nan(reference[k][i])) continue;
@@ -112,31 +53,31 @@ class joint_row {
           fail(call.function, "reference rewards that are numbers", concat("NaN", position(p, i), " of reward ", k));
         scored = false;
       }
-      for (std::size_t k = 0; k < m && scored; ++k) value_[k].push_back(reference[k][i]);
+      for (std::size_t k = 0; k < m && scored; ++k) value_[at(k, count_)] = reference[k][i];
+      count_ += scored;
     }
-    if (count() == 0 && call.on_unscored == unscored::error)
+    if (count_ == 0 && call.on_unscored == unscored::error)
       fail(call.function, "at least one reference reward for each prompt", concat("none for prompt ", p));
     // Twice the mid-rank among the other references.
-    std::vector<S> sorted;
+    scratch<S> sorted(space, count_);
     for (std::size_t k = 0; k < m; ++k) {
-      sorted = value_[k];
+      std::copy_n(&value_[at(k, 0)], count_, sorted.data());
       std::sort(sorted.begin(), sorted.end());
-      for (const S z : value_[k]) {
-        const auto [low, high] = std::equal_range(sorted.begin(), sorted.end(), z);
-        among_others_[k].push_back(static_cast<double>((low - sorted.begin()) + (high - sorted.begin()) - 1));
+      for (Eigen::Index i = 0; i < count_; ++i) {
+        const auto [low, high] = std::equal_range(sorted.begin(), sorted.end(), value_[at(k, i)]);
+        among_others_[at(k, i)] = static_cast<double>((low - sorted.begin()) + (high - sorted.begin()) - 1);
       }
     }
   }
 
   /// The number of references that are scored by every reward.
-  Eigen::Index count() const { return size_of(value_[0]); }
+  Eigen::Index count() const { return count_; }
 
   /// The rank of a response by its combined score.
   template <class Combine, class Rank>
   double operator()(const caller& call, const std::array<S, m>& y, const Combine& combine, const Rank& rank) const {
-    const std::size_t K = value_[0].size();
     double unit = 1;
-    if constexpr (!requires { requires Combine::scale_free; }) unit = 0.5 / static_cast<double>(K);
+    if constexpr (!requires { requires Combine::scale_free; }) unit = 0.5 / static_cast<double>(count_);
     const auto score = [&](const ranks& twice) {
       const double s = static_cast<double>(combine(ranks(twice * unit)));
       if (is_nan(s)) fail(call.function, "a combination that is a number", "NaN");
@@ -144,17 +85,17 @@ class joint_row {
     };
     ranks own = ranks::Zero();
     for (std::size_t k = 0; k < m; ++k)
-      for (const S z : value_[k]) own[static_cast<Eigen::Index>(k)] += twice_won(z, y[k]);
+      for (Eigen::Index i = 0; i < count_; ++i) own[static_cast<Eigen::Index>(k)] += twice_won(value_[at(k, i)], y[k]);
     const double own_score = score(own);
     Eigen::Index below = 0, tied = 0;
-    for (std::size_t i = 0; i < K; ++i) {
+    for (Eigen::Index i = 0; i < count_; ++i) {
       ranks others;
       for (std::size_t k = 0; k < m; ++k)
-        others[static_cast<Eigen::Index>(k)] = among_others_[k][i] + twice_won(y[k], value_[k][i]);
+        others[static_cast<Eigen::Index>(k)] = among_others_[at(k, i)] + twice_won(y[k], value_[at(k, i)]);
       const double s = score(others);
       below += s < own_score, tied += s == own_score;
     }
-    const double result = static_cast<double>(rank(below, tied, static_cast<Eigen::Index>(K)));
+    const double result = static_cast<double>(rank(below, tied, count_));
     if (!is_finite(result)) fail(call.function, "a finite rank", concat(result));
     return result;
   }
@@ -163,8 +104,12 @@ class joint_row {
   /// 2 if x is below y, 1 for a tie, else 0.
   static double twice_won(S x, S y) { return static_cast<double>(x < y) + static_cast<double>(x <= y); }
 
-  std::array<std::vector<S>, m> value_;
-  std::array<std::vector<double>, m> among_others_;
+  /// The place of reference i by reward k.
+  Eigen::Index at(std::size_t k, Eigen::Index i) const { return static_cast<Eigen::Index>(k) * size_ + i; }
+
+  Eigen::Index size_, count_ = 0;
+  scratch<S> value_;
+  scratch<double> among_others_;
 };
 
 }  // namespace detail
@@ -186,7 +131,8 @@ class joint_row {
 ///
 /// Shapes: tables P × K with equal K for each prompt, or any `reference_table`. All rewards have one scalar type and shape.
 /// Range: that of the rank functor.
-/// Cost: m·K a response for m rewards, and m·K·log K for each prompt, or run of one prompt in a flat batch. It allocates.
+/// Cost: m·K a response for m rewards, and m·K·log K for each prompt, or run of one prompt in a flat batch. `into` with a
+/// workspace does not allocate from the second call on, and runs in one thread.
 /// NaN: an error; with `unscored::propagate` a response that has a NaN reward has a NaN rank, and a reference with one is
 /// left out.
 /// Errors: the constructor checks the parameters of the combination and the rank functor; calls throw what `calibrate`
@@ -230,28 +176,31 @@ class joint_calibration {
         name,
         [this](const auto& prompts, const auto& first, const auto&... more) {
           auto result = detail::make_result(prompts, first);
-          this->compute(detail::packed_rows(result.data(), prompts), prompts, first, viewed(more)...);
+          this->compute(detail::packed_rows(result.data(), prompts), nullptr, prompts, first, viewed(more)...);
           return result;
         },
         batch...);
   }
 
-  /// Writes to the caller's buffer, which may be that of one of the rewards. See `calibrate_into`.
-  template <class Result, class... Batch>
-  requires detail::result_buffer<Result> && detail::batch_arguments<Batch...>
-  void into(Result&& result, const Batch&... batch) const {
-    detail::with_batch(
-        name,
-        [&](const auto& prompts, const auto& first, const auto&... more) {
-          const auto rows = detail::rows_of_result(name, result, prompts);
-          std::apply(
-              [&](const auto&... table) {
-                (detail::check_apart_from_reference(name, result, detail::rows_of(table)), ...);
-              },
-              reference_);
-          compute(rows, prompts, first, viewed(more)...);
-        },
-        batch...);
+  /// Writes to the caller's buffer, which may be that of one of the rewards: into(result, [space,] [prompt,] rewards...).
+  template <class Result, class... Args>
+  requires detail::result_buffer<Result>
+  void into(Result&& result, Args&&... args) const {
+    const auto write = [&](workspace* space, const auto&... batch) {
+      detail::with_batch(
+          name,
+          [&](const auto& prompts, const auto& first, const auto&... more) {
+            const auto rows = detail::rows_of_result(name, result, prompts);
+            std::apply(
+                [&](const auto&... table) {
+                  (detail::check_apart_from_reference(name, result, detail::rows_of(table)), ...);
+                },
+                reference_);
+            compute(rows, space, prompts, first, viewed(more)...);
+          },
+          batch...);
+    };
+    detail::with_workspace(write, args...);
   }
 
  private:
@@ -267,13 +216,15 @@ class joint_calibration {
   }
 
   template <class Prompts, class... R>
-  void compute(const detail::rows_view<Scalar>& result, const Prompts& prompts, const R&... batch) const {
+  void compute(const detail::rows_view<Scalar>& result, workspace* space, const Prompts& prompts,
+               const R&... batch) const {
     static_assert(sizeof...(R) == m, "infalign::joint_calibration: a batch of rewards for each table");
     static_assert((std::same_as<Scalar, typename R::Scalar> && ...),
                   "infalign::joint_calibration: rewards and tables must have the same scalar type");
     const detail::caller call{name, on_unscored_};
-    std::array<matrix<Scalar>, m> values;
-    std::size_t k = 0;
+    const Eigen::Index B = prompts.size();
+    detail::scratch<Scalar> values(space, static_cast<Eigen::Index>(m) * B);
+    Eigen::Index k = 0;
     const auto copy = [&](const auto& r) {
       const bool same_shape = std::same_as<Prompts, detail::row_prompts>
                                   ? r.rows() == prompts.rows && r.cols() == prompts.columns
@@ -281,28 +232,33 @@ class joint_calibration {
       if (!same_shape)
         detail::fail(name, detail::concat("rewards of ", prompts.rows, " x ", prompts.columns, ", as the first"),
                      detail::concat(r.rows(), " x ", r.cols(), " for reward ", k));
-      values[k] = detail::as_array(r).reshaped(prompts.rows, prompts.columns);
-      detail::check_scored(call, prompts, detail::packed_rows(values[k++].data(), prompts));
+      const auto rows = detail::packed_rows(values.data() + k++ * B, prompts);
+      if (r.rows() == prompts.rows)
+        detail::copy_rewards(r, rows);
+      else
+        detail::copy_rewards(r.transpose(), rows);  // a column of a flat batch
+      detail::check_scored(call, prompts, rows);
     };
     (copy(batch), ...);
-    std::apply([&](const auto&... table) { rank(call, result, prompts, values, detail::rows_of(table)...); },
-               reference_);
+    std::apply(
+        [&](const auto&... table) { rank(call, result, space, prompts, values.data(), detail::rows_of(table)...); },
+        reference_);
   }
 
   template <class Prompts, class... Rows>
-  void rank(const detail::caller& call, const detail::rows_view<Scalar>& result, const Prompts& prompts,
-            const std::array<matrix<Scalar>, m>& values, const Rows&... tables) const {
+  void rank(const detail::caller& call, const detail::rows_view<Scalar>& result, workspace* space,
+            const Prompts& prompts, const Scalar* values, const Rows&... tables) const {
     (prompts.check(name, tables.rows()), ...);
-    const detail::rows_view<const Scalar> first = detail::packed_rows(values[0].data(), prompts);
-    const double work = static_cast<double>(prompts.size()) * 1e3;
+    const auto first = detail::packed_rows(values, prompts);
+    const double work = space ? 0 : static_cast<double>(prompts.size()) * 1e3;  // 0: in one thread
     prompts.for_each_run(first, work, 0, [&](Eigen::Index p, Eigen::Index, const Scalar* run, Eigen::Index n) {
-      const detail::joint_row<Scalar, m> row(call, {tables.row(p)...}, p);
+      const detail::joint_row<Scalar, m> row(call, {tables.row(p)...}, p, space);
       const auto begin = static_cast<Eigen::Index>(run - first.data);
       for (Eigen::Index i = begin; i < begin + n; ++i) {
         std::array<Scalar, m> y;
         bool scored = row.count() > 0;
         for (std::size_t k = 0; k < m; ++k) {
-          y[k] = values[k].data()[i];
+          y[k] = values[static_cast<Eigen::Index>(k) * prompts.size() + i];
           scored = scored && !detail::is_nan(y[k]);
         }
         result.row(i / prompts.columns)[i % prompts.columns] =
@@ -329,9 +285,6 @@ joint_calibration(Combine, Rank, Tables...)
 template <class Combine, rank_functor Rank, reference_rewards... Tables>
 joint_calibration(Combine, Rank, unscored, Tables...)
     -> joint_calibration<Combine, Rank, typename detail::stored_as<Tables>::type...>;
-
-static_assert(rank_combination<rank_sum> && rank_combination<weighted_rank_sum>);
-static_assert(rank_combination<rank_product> && rank_combination<rank_minimum>);
 
 }  // namespace INFALIGN_NAMESPACE
 

@@ -63,7 +63,7 @@ class reward_shaping {
   /// Errors: if it throws, the buffer's contents are unspecified.
   template <class Result, class... Batch>
   requires detail::result_buffer<Result>
-  void into(Result&& result, const Batch&... batch) const {
+  void into(Result&& result, Batch&&... batch) const {
     calibration_.into(result, batch...);
     transform(result);
   }
