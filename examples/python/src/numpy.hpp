@@ -78,6 +78,9 @@ bool is_native(const py::dtype& type) {
   return type.num() == number && type.byteorder() == '=';
 }
 
+/// The flags of a copy: contiguous, converted, and aligned, which NumPy does not promise without being asked.
+inline constexpr int copy_flags = py::array::c_style | py::array::forcecast | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+
 /// Reads an array of one or two dimensions.
 template <real_scalar S>
 rows_in<S> read_rows(const char* what, py::handle numbers) {
@@ -95,7 +98,7 @@ rows_in<S> read_rows(const char* what, py::handle numbers) {
   };
   if (!usable(given)) {
     check_kind(what, given.dtype());
-    given = py::array_t<S, py::array::c_style | py::array::forcecast>::ensure(given);
+    given = py::array_t<S, copy_flags>::ensure(given);
     if (!given) detail::fail("infalign", detail::concat(what, " that NumPy can convert"), "others");
   }
   rows_in<S> result{given};
@@ -120,7 +123,7 @@ class indices {
     const bool usable = kind == 'i' && type.itemsize() == 8 && type.byteorder() == '=' && values_.size() > 0 &&
                         values_.strides(0) == 8 && reinterpret_cast<std::uintptr_t>(values_.data()) % 8 == 0;
     if (!usable) {
-      values_ = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>::ensure(values_);
+      values_ = py::array_t<std::int64_t, copy_flags>::ensure(values_);
       if (!values_) detail::fail("infalign", "prompt indices that NumPy can convert", "others");
     }
     data_ = static_cast<const std::int64_t*>(values_.data());
