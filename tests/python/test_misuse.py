@@ -125,6 +125,13 @@ class Misuse(unittest.TestCase):
             with self.assertRaises((ValueError, TypeError, IndexError, AttributeError, OverflowError)):
                 f()
 
+    def test_two_dimensions_are_no_list(self):
+        for shape in ((0, 4), (3, 0), (1, 4), (2, 2)):
+            x = np.full(shape, 0.5)
+            for f in (ia.mean_over_prompts, ia.random_best_of, ia.order_weighted, ia.weighted_rank_sum, lambda x: ia.tabulated(x, x)):
+                with self.assertRaisesRegex(ValueError, "numbers of one dimension"):
+                    f(x)
+
     def test_an_exception_of_a_python_function_comes_through(self):
         def broken(x):
             raise KeyError("mine")

@@ -59,7 +59,11 @@ struct rows_in {
 
   using view = Eigen::Map<const matrix<S>, 0, Eigen::OuterStride<>>;
   view as_matrix() const { return {data, rows, columns, Eigen::OuterStride<>(stride)}; }
-  Eigen::Map<const array<S>> as_column() const { return {data, columns}; }
+  /// Throws unless the numbers have one dimension.
+  Eigen::Map<const array<S>> as_column() const {
+    if (!flat) detail::fail("infalign", "numbers of one dimension", detail::concat(rows, " x ", columns));
+    return {data, columns};
+  }
   Index size() const { return rows * columns; }
 };
 
