@@ -28,7 +28,7 @@ struct user_share {
   T1 policy;     ///< The procedure of the policy.
   T2 reference;  ///< The procedure of the reference.
 
-  /// The same procedure for both.
+  /// A use with one procedure for both.
   user_share(double of_users, T1 both) : share(of_users), policy(both), reference(std::move(both)) {}
   /// A procedure for each.
   user_share(double of_users, T1 of_policy, T2 of_reference)
