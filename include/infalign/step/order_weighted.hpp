@@ -25,6 +25,13 @@ enum class set_baseline {
 
 namespace detail {
 
+/// Writes the order of rewards: order[j] is the index of the (j + 1)-th smallest.
+template <class R>
+void sort_order(const R& rewards, scratch<Eigen::Index>& order) {
+  std::iota(order.begin(), order.end(), Eigen::Index{0});
+  std::sort(order.begin(), order.end(), [&](Eigen::Index a, Eigen::Index b) { return rewards[a] < rewards[b]; });
+}
+
 /// Adds scale·P(k of m responses drawn from N are among the j lowest) to sums[j], for j = 0, …, N.
 inline void add_hypergeometric(int k, int m, int N, double scale, double* sums) {
   const int least = k, most = N - (m - k);
@@ -54,8 +61,7 @@ void set_credit(const R& rewards, int n, const Weight& weight, set_baseline base
   const auto M = static_cast<int>(rewards.size());
   const int pairs = M - 2;  // responses besides two neighbours
   scratch<Eigen::Index> order(space, M);
-  std::iota(order.begin(), order.end(), Eigen::Index{0});
-  std::sort(order.begin(), order.end(), [&](Eigen::Index a, Eigen::Index b) { return rewards[a] < rewards[b]; });
+  sort_order(rewards, order);
 
   // growth[j]: from the j-th to the next reward. level[j]: the share of the same difference in the smallest reward's A.
   scratch<double> growth(space, M), level(space, M);
@@ -180,8 +186,7 @@ struct max_rl {
   void operator()(const R& r, Result&& result, workspace* space) const {
     const auto M = r.size();
     detail::scratch<Eigen::Index> order(space, M);
-    std::iota(order.begin(), order.end(), Eigen::Index{0});
-    std::sort(order.begin(), order.end(), [&](Eigen::Index a, Eigen::Index b) { return r[a] < r[b]; });
+    detail::sort_order(r, order);
     double before = 0, credit = -constant;
     detail::scratch<double> credits(space, M);
     for (Eigen::Index p = 0; p < M; ++p) {
