@@ -20,6 +20,71 @@
 /// aggregate them (step/policy_loss.hpp).
 namespace INFALIGN_NAMESPACE {
 
+namespace detail {
+
+/// Adds the metrics of the rewards of a batch.
+template <real_scalar S>
+void add_rewards(step_metrics& metrics, const groups& g, const S* rewards, double mean_reward) {
+  for (Eigen::Index i = 0; i < g.size(); ++i) {
+    if (is_nan(rewards[i])) continue;
+    metrics.reward.add(static_cast<double>(rewards[i]));
+    metrics.reward_std.add(static_cast<double>(rewards[i]) - mean_reward);
+  }
+  g.for_each(rewards, [&](Eigen::Map<const array<S>> group, Eigen::Index) {
+    metrics.frac_reward_zero_std.add(
+        std::all_of(group.data(), group.data() + group.size(), [&](S r) { return r == group[0]; }));
+  });
+}
+
+/// Adds the metrics of the KL of each prompt.
+template <real_scalar S, class Prompts>
+void add_prompts(step_metrics& metrics, workspace* space, bool has_reference, const Prompts& prompts, const groups& g,
+                 const S* rewards, const response_sums* sums) {
+  scratch<double> kl(space, prompts.size());
+  for (Eigen::Index i = 0; i < prompts.size(); ++i) kl[i] = is_nan(rewards[i]) ? nan<double> : sums[i].to_reference;
+  g.for_each(kl.data(), [&](Eigen::Map<const array<double>> group, Eigen::Index first) {
+    if (!has_reference) return metrics.kl_of_prompt_above_0.add(nan<double>);
+    metric_mean of_prompt;
+    for (const double k : group) of_prompt.add(k);
+    const double mean = of_prompt;
+    metrics.kl_of_prompt_above_0.add(std::max(mean, 0.0));
+    take_larger(metrics.kl_of_prompt_max, metrics.kl_max_prompt, {mean}, {static_cast<double>(prompts[first])});
+  });
+}
+
+/// The step. `kl`: in the reward, or none. `loss`: a `loss_stage`, or another type with its `run`.
+template <kl_term KL, advantage_estimator E, class Loss, real_scalar S, class Mask, class Prompts, class R,
+          class Reduce>
+void take_step(const caller& call, const KL& kl, const E& estimator, const Loss& loss, step_result<S>& result,
+               workspace* space, const token_batch<S, Mask>& batch, const Prompts& prompts, const R& rewards,
+               const Reduce& reduce) {
+  const auto B = prompts.size();
+  scratch<S> values(space, B), advantages(space, B), compared(space, B);
+  scratch<response_sums> sums(space, B);
+  copy_rewards(rewards, packed_rows(values.data(), prompts));
+  const groups g(prompts, space);
+  const auto credit = assign_credit(call, kl, estimator, batch, prompts, g, values.data(), advantages.data(),
+                                    compared.data(), sums.data(), space, reduce);
+  step_metrics of_rewards;
+  add_rewards(of_rewards, g, values.data(), credit.mean_reward);
+
+  const auto run = [&](const auto& of_tokens) {
+    loss.run(call.function, result, space, batch, credit.size, of_tokens, credit.centre, sums.data(), kl_in_reward<KL>);
+  };
+  if constexpr (KL::place == kl_place::reward_to_go)
+    run(to_go_credit<S>{advantages.data(), compared.data(), kl.beta});
+  else
+    run(response_credit<S>{advantages.data()});
+  result.metrics += of_rewards;
+  add_prompts(result.metrics, space, batch.reference_log_probabilities.given(), prompts, g, values.data(), sums.data());
+  if constexpr (!std::same_as<Reduce, whole_batch>) {
+    reduce.template sum<step_averages>(result.metrics);
+    reduce_extremes(result.metrics, reduce);
+  }
+}
+
+}  // namespace detail
+
 /// A step that maximises J(θ) = E[R(y)] − β·KL(π_θ ‖ π_ref). The trainer back-propagates `gradient` through its own
 /// log-probabilities.
 ///
@@ -119,58 +184,8 @@ class policy_gradient {
             !requires(const Estimator& e) { e.smallest_group(); },
         "infalign::policy_gradient: this estimator compares the responses to a prompt: pass rewards as a P x "
         "M matrix, or prompt indices before them");
-    const auto B = prompts.size();
-    detail::scratch<S> values(space, B), advantages(space, B), compared(space, B);
-    detail::scratch<detail::response_sums> sums(space, B);
-    detail::copy_rewards(rewards, detail::packed_rows(values.data(), prompts));
-    const detail::groups g(prompts, space);
-    const auto credit =
-        detail::assign_credit({name, on_unscored_}, reward_part(), estimator_, batch, prompts, g, values.data(),
-                              advantages.data(), compared.data(), sums.data(), space, reduce);
-    step_metrics of_rewards;
-    for (const S r : values) {
-      if (detail::is_nan(r)) continue;
-      of_rewards.reward.add(static_cast<double>(r));
-      of_rewards.reward_std.add(static_cast<double>(r) - credit.mean_reward);
-    }
-    g.for_each(values.data(), [&](Eigen::Map<const array<S>> group, Eigen::Index) {
-      of_rewards.frac_reward_zero_std.add(
-          std::all_of(group.data(), group.data() + group.size(), [&](S r) { return r == group[0]; }));
-    });
-
-    constexpr bool known = detail::kl_in_reward<KL>;
-    if constexpr (KL::place == kl_place::reward_to_go)
-      loss_.run(name, result, space, batch, credit.size,
-                detail::to_go_credit<S>{advantages.data(), compared.data(), kl_.beta}, credit.centre, sums.data(),
-                known);
-    else
-      loss_.run(name, result, space, batch, credit.size, detail::response_credit<S>{advantages.data()}, credit.centre,
-                sums.data(), known);
-    result.metrics += of_rewards;
-    add_prompts(result.metrics, space, batch.reference_log_probabilities.given(), prompts, g, values.data(),
-                sums.data());
-    if constexpr (!std::same_as<Reduce, whole_batch>) {
-      reduce.template sum<step_averages>(result.metrics);
-      detail::reduce_extremes(result.metrics, reduce);
-    }
-  }
-
-  /// Adds the metrics of the KL of each prompt.
-  template <real_scalar S, class Prompts>
-  static void add_prompts(step_metrics& metrics, workspace* space, bool has_reference, const Prompts& prompts,
-                          const detail::groups& g, const S* rewards, const detail::response_sums* sums) {
-    detail::scratch<double> kl(space, prompts.size());
-    for (Eigen::Index i = 0; i < prompts.size(); ++i)
-      kl[i] = detail::is_nan(rewards[i]) ? detail::nan<double> : sums[i].to_reference;
-    g.for_each(kl.data(), [&](Eigen::Map<const array<double>> group, Eigen::Index first) {
-      if (!has_reference) return metrics.kl_of_prompt_above_0.add(detail::nan<double>);
-      metric_mean of_prompt;
-      for (const double k : group) of_prompt.add(k);
-      const double mean = of_prompt;
-      metrics.kl_of_prompt_above_0.add(std::max(mean, 0.0));
-      detail::take_larger(metrics.kl_of_prompt_max, metrics.kl_max_prompt, {mean},
-                          {static_cast<double>(prompts[first])});
-    });
+    detail::take_step({name, on_unscored_}, reward_part(), estimator_, loss_.stage_, result, space, batch, prompts,
+                      rewards, reduce);
   }
 
   reward_kl reward_part() const {
