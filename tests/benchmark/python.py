@@ -4,12 +4,16 @@
 PYTHONPATH=.build/default/examples/python python3 tests/benchmark/python.py
 """
 
-import threading
+import os
+import sys
 import time
 
 import numpy as np
 
 import infalign as ia
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "python"))
+from pace import pace  # noqa: E402
 
 try:
     import torch
@@ -26,24 +30,6 @@ def microseconds(f, repeats=20000):
             f()
         best = min(best, (time.process_time() - start) / repeats * 1e6)
     return best
-
-
-def pace(f):
-    """How often another thread counts in a second while f runs."""
-    count, running = 0, True
-
-    def run():
-        nonlocal count
-        while running:
-            count += 1
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    start = time.perf_counter()
-    f()
-    seconds, during, running = time.perf_counter() - start, count, False
-    thread.join()
-    return during / seconds
 
 
 random = np.random.default_rng(1)

@@ -9,6 +9,7 @@ import unittest
 import numpy as np
 
 import infalign as ia
+from pace import pace
 
 REFERENCE = np.array([[0.1, 0.2, 0.3, 0.4, 0.5], [-90, -10, -10, 20, 70]])
 REWARDS = np.array([[0.45, 0.6], [-10, 30]])
@@ -197,25 +198,6 @@ class Threads(unittest.TestCase):
     def test_another_thread_goes_on_while_a_batch_is_calibrated(self):
         reference = np.random.default_rng(1).random((20000, 512), dtype=np.float32)
         rewards = np.random.default_rng(2).random((20000, 64), dtype=np.float32)
-
-        def pace(f):
-            """How often another thread counts in a second while f runs."""
-            count, running = 0, True
-
-            def run():
-                nonlocal count
-                while running:
-                    count += 1
-
-            thread = threading.Thread(target=run)
-            thread.start()
-            start = time.perf_counter()
-            f()
-            seconds = time.perf_counter() - start
-            during = count
-            running = False
-            thread.join()
-            return during / seconds
 
         # With the GIL held, the thread would count in the few milliseconds before the call only.
         alone = pace(lambda: time.sleep(0.3))

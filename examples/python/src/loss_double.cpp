@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-#include "step_impl.hpp"
+#include "loss_impl.hpp"
 
 namespace infalign::python {
 
-template step_result<double> run_loss(const step_parts&, const token_batch<double, std::uint8_t>&,
-                                      const rows_in<double>&, const std::optional<batch_size>&);
-template matrix<double> run_advantages(const step_parts&, const token_batch<double, std::uint8_t>&,
-                                       const batch_rewards<double>&, const any_reduction&);
+template void run_stage(const loss_parts&, const char*, step_result<double>&, const token_batch<double, std::uint8_t>&,
+                        const batch_size&, const detail::response_credit<double>&, double, detail::response_sums*,
+                        bool);
+template void run_stage(const loss_parts&, const char*, step_result<double>&, const token_batch<double, std::uint8_t>&,
+                        const batch_size&, const any_token_credit<double>&, double, detail::response_sums*, bool);
 
 }  // namespace infalign::python

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-#include "step_impl.hpp"
+#include "loss_impl.hpp"
 
 namespace infalign::python {
 
-template step_result<float> run_loss(const step_parts&, const token_batch<float, std::uint8_t>&, const rows_in<float>&,
-                                     const std::optional<batch_size>&);
-template matrix<float> run_advantages(const step_parts&, const token_batch<float, std::uint8_t>&,
-                                      const batch_rewards<float>&, const any_reduction&);
+template void run_stage(const loss_parts&, const char*, step_result<float>&, const token_batch<float, std::uint8_t>&,
+                        const batch_size&, const detail::response_credit<float>&, double, detail::response_sums*, bool);
+template void run_stage(const loss_parts&, const char*, step_result<float>&, const token_batch<float, std::uint8_t>&,
+                        const batch_size&, const any_token_credit<float>&, double, detail::response_sums*, bool);
 
 }  // namespace infalign::python

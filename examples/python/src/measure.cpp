@@ -139,7 +139,7 @@ void bind_measures(py::module_& m) {
           const auto given = read_rows<S>("rewards", rewards);
           const auto how = unscored_of(on_unscored);
           const auto d = prompt.is_none() ? drift(rows, given.as_matrix(), how)
-                                          : drift(rows, indices(prompt), given.as_column(), how);
+                                          : drift(rows, indices(prompt).view(), given.as_column(), how);
           return py::module_::import("types").attr("SimpleNamespace")(
               **py::dict(arg("distance") = d.distance, arg("p_value") = d.p_value, arg("mean") = d.mean,
                          arg("effective_size") = d.effective_size));

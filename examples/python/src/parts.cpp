@@ -13,6 +13,17 @@ std::string text_of(const made_by& m) {
   return result + ")";
 }
 
+py::object argument(const made_by& m, const std::string& name) {
+  if (m.arguments.contains(name.c_str())) return m.arguments[name.c_str()];
+  throw py::attribute_error(m.name + " has no parameter \"" + name + "\"");
+}
+
+py::tuple reduced(const std::vector<made_by>& made) {
+  py::list parts;
+  for (const auto& m : made) parts.append(py::make_tuple(m.name, m.arguments));
+  return py::make_tuple(py::module_::import("infalign.pickling").attr("make"), py::make_tuple(parts));
+}
+
 namespace {
 
 /// A transform of one stage.
@@ -24,12 +35,6 @@ any_transform made(const char* name, Phi phi, const py::dict& arguments) {
 
 template <class Rank>
 any_rank made_rank(const char* name, Rank rank, const py::dict& arguments) {
-  detail::check_part(rank);
-  return {std::move(rank), {name, arguments}};
-}
-/// A rank functor without a type of its own in `any_rank`.
-template <class Rank>
-any_rank made_other_rank(const char* name, Rank rank, const py::dict& arguments) {
   detail::check_part(rank);
   return {any_rank_function{std::move(rank)}, {name, arguments}};
 }
@@ -44,19 +49,6 @@ array<double> numbers(const char* what, py::handle values) {
   return read_rows<double>(what, values).as_column();
 }
 
-/// The argument `name` of a part, as an attribute.
-py::object argument(const made_by& m, const std::string& name) {
-  if (m.arguments.contains(name.c_str())) return m.arguments[name.c_str()];
-  throw py::attribute_error(m.name + " has no parameter \"" + name + "\"");
-}
-
-/// How a part is pickled: a function of this module, its name and its arguments.
-py::tuple reduced(const std::vector<made_by>& made) {
-  py::list parts;
-  for (const auto& m : made) parts.append(py::make_tuple(m.name, m.arguments));
-  return py::make_tuple(py::module_::import("infalign.pickling").attr("make"), py::make_tuple(parts));
-}
-
 }  // namespace
 
 any_transform transform_of(py::handle phi) {
@@ -67,9 +59,15 @@ any_transform transform_of(py::handle phi) {
   return made("function", callback(py::reinterpret_borrow<py::object>(phi)), py::dict(py::arg("f") = phi));
 }
 
-any_rank rank_of(py::handle rank) {
-  if (rank.is_none()) return {mid_rank{}, {"mid_rank", {}}};
-  if (py::isinstance<any_rank>(rank)) return rank.cast<any_rank>();
+void any_transform::append(py::handle next) {
+  const auto b = transform_of(next);
+  stages.insert(stages.end(), b.stages.begin(), b.stages.end());
+  made.insert(made.end(), b.made.begin(), b.made.end());
+}
+
+std::variant<simple_rank, any_rank_function> rank_of(py::handle rank) {
+  if (rank.is_none()) return default_rank;
+  if (py::isinstance<any_rank>(rank)) return rank.cast<const any_rank&>().rank;
   throw py::type_error("expected a rank such as mid_rank(), got " + std::string(py::repr(rank)));
 }
 
@@ -87,6 +85,115 @@ any_use use_of(py::handle policy, py::handle reference) {
   return {{user_share<any_procedure>(1, of_policy, reference.is_none() ? of_policy : procedure_of(reference))}};
 }
 
+template <real_scalar S>
+void any_transform::check(S) const {
+  for (const auto& s : stages) std::visit([](const auto& phi) { detail::check_part<S>(phi); }, s);
+}
+template <real_scalar S>
+S any_transform::operator()(S u) const {
+  for (const auto& s : stages) u = std::visit([u](const auto& phi) { return static_cast<S>(phi(u)); }, s);
+  return u;
+}
+template <real_scalar S>
+void any_transform::apply(const detail::rows_view<S>& rows, Index columns, unscored on_unscored,
+                          detail::domain first) const {
+  detail::transform_call how{{"transform", on_unscored}, first, columns};
+  for (const auto& s : stages) {
+    if (const auto* f = std::get_if<callback>(&s)) {
+      detail::transform_rows<S>(how, identity{}, rows, rows);  // checks the numbers
+      py::array_t<S> u(rows.size());
+      for (Index r = 0; r < rows.rows; ++r) std::copy_n(rows.row(r), rows.columns, u.mutable_data() + r * rows.columns);
+      const auto y = read_rows<S>("values of a transform", f->function()(u));
+      if (y.size() != rows.size())
+        detail::fail("transform", detail::concat(rows.size(), " values from the function, one for each number"),
+                     detail::concat(y.size()));
+      for (Index r = 0; r < rows.rows; ++r)
+        for (Index c = 0; c < rows.columns; ++c) {
+          const S value = y.data[r * rows.columns + c];
+          if (!detail::is_finite(value) && !detail::is_nan(rows.row(r)[c]))
+            detail::fail("transform", "a finite value of the transform",
+                         detail::concat(value, " for ", rows.row(r)[c]));
+          rows.row(r)[c] = detail::is_nan(rows.row(r)[c]) ? rows.row(r)[c] : value;
+        }
+    } else {
+      std::visit(
+          [&]<class F>(const F& phi) {
+            if constexpr (!std::same_as<F, callback>) detail::transform_rows<S>(how, phi, rows, rows);
+          },
+          s);
+    }
+    how = {{"transform", unscored::propagate}, detail::domain::any, columns};
+  }
+}
+
+template void any_transform::check(float) const;
+template void any_transform::check(double) const;
+template float any_transform::operator()(float) const;
+template double any_transform::operator()(double) const;
+template void any_transform::apply(const detail::rows_view<float>&, Index, unscored, detail::domain) const;
+template void any_transform::apply(const detail::rows_view<double>&, Index, unscored, detail::domain) const;
+
+void any_procedure::check() const {
+  std::visit([](const auto& p) { detail::check_part(p); }, procedure);
+}
+double any_procedure::cdf(double u) const {
+  return std::visit([u](const auto& p) { return p.cdf(u); }, procedure);
+}
+double any_procedure::density(double u) const {
+  return std::visit([u](const auto& p) { return p.density(u); }, procedure);
+}
+
+namespace {
+
+/// f of a procedure that draws a known number of responses.
+template <class F>
+auto of_samples(const any_procedure& procedure, const F& f) {
+  return std::visit(
+      [&]<class P>(const P& p) -> decltype(f(best_of{1})) {
+        if constexpr (sample_procedure<P>)
+          return f(p);
+        else
+          detail::fail("infalign", "a procedure that draws a known number of responses", "one from a CDF");
+      },
+      procedure.procedure);
+}
+
+template <class F>
+double total(const any_use& use, const F& f) {
+  double sum = 0;
+  for (const auto& s : use.shares) sum += f(s);
+  return sum;
+}
+
+}  // namespace
+
+Index any_procedure::sample_size() const {
+  return of_samples(*this, [](const auto& p) -> Index { return p.sample_size(); });
+}
+double any_procedure::sample_cdf(Index below, Index count) const {
+  return of_samples(*this, [&](const auto& p) -> double { return p.sample_cdf(below, count); });
+}
+
+void any_use::check() const {
+  double sum = 0;
+  for (const auto& s : shares) s.check(), sum += s.share;
+  if (!(std::abs(sum - 1) <= 1e-9)) detail::fail("mixed_use", "shares that sum to 1", detail::concat(sum));
+}
+double any_use::loss(double F, double u) const {
+  return total(*this, [=](const auto& s) { return s.loss(F, u); });
+}
+double any_use::slope(double F, double u) const {
+  return total(*this, [=](const auto& s) { return s.slope(F, u); });
+}
+double any_use::rise(double F, double from, double to) const {
+  return total(*this, [=](const auto& s) { return s.rise(F, from, to); });
+}
+bool any_use::convex() const {
+  bool result = true;
+  for (const auto& s : shares) result = result && s.convex();
+  return result;
+}
+
 void bind_parts(py::module_& m) {
   using py::arg;
   using namespace py::literals;
@@ -97,9 +204,7 @@ void bind_parts(py::module_& m) {
       .def("__or__",
            [](const any_transform& a, py::handle next) {
              any_transform result = a;
-             const auto b = transform_of(next);
-             result.stages.insert(result.stages.end(), b.stages.begin(), b.stages.end());
-             result.made.insert(result.made.end(), b.made.begin(), b.made.end());
+             result.append(next);
              return result;
            })
       .def("__getattr__", [](const any_transform& phi, const std::string& name) { return argument(phi.made[0], name); })
@@ -151,44 +256,47 @@ void bind_parts(py::module_& m) {
           arg("below"), arg("tied"), arg("count"))
       .def("__reduce__", [](const any_rank& r) { return reduced({r.made}); })
       .def("__repr__", [](const any_rank& r) { return text_of(r.made); });
-  m.def(
-      "mid_rank", [] { return made_rank("mid_rank", mid_rank{}, {}); }, "(below + tied/2)/count, the default.");
-  m.def(
-      "strict_rank", [] { return made_rank("strict_rank", strict_rank{}, {}); }, "below/count.");
-  m.def(
-      "weak_rank", [] { return made_rank("weak_rank", weak_rank{}, {}); }, "(below + tied)/count.");
-  m.def(
-      "add_one_rank", [] { return made_rank("add_one_rank", add_one_rank{}, {}); },
-      "(below + 1)/(count + 1): never 0.");
+  const auto simple = [&](const char* name, const simple_rank& rank, const char* text) {
+    m.def(
+        name,
+        [name, rank] {
+          return any_rank{rank, {name, {}}};
+        },
+        text);
+  };
+  simple("mid_rank", default_rank, "(below + tied/2)/count, the default.");
+  simple("strict_rank", {0, 0}, "below/count.");
+  simple("weak_rank", {1, 0}, "(below + tied)/count.");
+  simple("add_one_rank", {0, 1}, "(below + 1)/(count + 1): never 0.");
   m.def(
       "win_probability",
       [](py::handle p) {
-        return made_other_rank("win_probability", win_probability{procedure_of(p)}, py::dict("procedure"_a = p));
+        return made_rank("win_probability", win_probability{procedure_of(p)}, py::dict("procedure"_a = p));
       },
       arg("procedure"), "The probability to beat what a procedure outputs.");
   m.def(
       "unbiased_power",
-      [](int power) { return made_other_rank("unbiased_power", unbiased_power{power}, py::dict("m"_a = power)); },
-      arg("m"), "Without bias for C^m.");
+      [](int power) { return made_rank("unbiased_power", unbiased_power{power}, py::dict("m"_a = power)); }, arg("m"),
+      "Without bias for C^m.");
   m.def(
       "unbiased_win_probability",
       [](py::handle p) {
-        return made_other_rank("unbiased_win_probability", unbiased_win_probability{procedure_of(p)},
-                               py::dict("procedure"_a = p));
+        return made_rank("unbiased_win_probability", unbiased_win_probability{procedure_of(p)},
+                         py::dict("procedure"_a = p));
       },
       arg("procedure"), "Without bias for win_probability.");
   m.def(
       "unbiased_exponential",
       [](double t, double tolerance) {
-        return made_other_rank("unbiased_exponential", unbiased_exponential{t, tolerance},
-                               py::dict("t"_a = t, "tolerance"_a = tolerance));
+        return made_rank("unbiased_exponential", unbiased_exponential{t, tolerance},
+                         py::dict("t"_a = t, "tolerance"_a = tolerance));
       },
       arg("t"), arg("tolerance") = 1e-3, "Without bias for e^(t C), within a relative tolerance.");
   m.def(
       "partition_rank",
       [](py::handle phi, double beta) {
-        return made_other_rank("partition_rank", partition_rank<any_transform>{transform_of(phi), beta},
-                               py::dict("transform"_a = phi, "beta"_a = beta));
+        return made_rank("partition_rank", partition_rank<any_transform>{transform_of(phi), beta},
+                         py::dict("transform"_a = phi, "beta"_a = beta));
       },
       arg("transform"), arg("beta"), "The transform is in the rank; exact for log_mean_partition, with ties too.");
 
@@ -271,3 +379,13 @@ void bind_parts(py::module_& m) {
 }
 
 }  // namespace infalign::python
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "The functions of infalign. Import infalign instead.";
+  // A mistake is a ValueError with the library's text: pybind11 makes it of std::invalid_argument.
+  infalign::python::bind_parts(m);
+  infalign::python::bind_measures(m);
+  infalign::python::bind_rewards(m);
+  infalign::python::bind_theory(m);
+  infalign::python::bind_step(m);
+}

@@ -4,30 +4,17 @@
 #include <array>
 #include <optional>
 
+namespace infalign {
+template class calibration_prior<float>;
+template class calibration_prior<double>;
+}  // namespace infalign
+
 namespace infalign::python {
 
 namespace {
 
 using namespace py::literals;
 using py::arg;
-
-/// Calls f(result, rewards) for P × M, or f(result, prompt, rewards) for a flat batch, whose result is a column.
-template <real_scalar S, class F>
-void with_batch(const char* function, const rows_in<S>& rewards, const std::optional<indices>& prompt,
-                Eigen::Map<matrix<S>> result, const F& f) {
-  if (rewards.flat != prompt.has_value())
-    detail::fail(function, "rewards of two dimensions (P x M), or of one with prompt=",
-                 rewards.flat ? "one dimension without prompt" : "two dimensions and prompt");
-  if (prompt)
-    f(Eigen::Map<array<S>>(result.data(), result.size()), *prompt, rewards.as_column());
-  else
-    f(result, rewards.as_matrix());
-}
-
-std::optional<indices> prompts_of(py::handle prompt) {
-  if (prompt.is_none()) return std::nullopt;
-  return indices(prompt);
-}
 
 template <real_scalar S>
 const calibration_prior<S>& prior_of(const any_prior& prior) {
@@ -49,17 +36,17 @@ shaping<S> shaping_of(py::handle reference, py::handle rank, py::handle prior, u
       [&](const auto& r) -> shaping<S> {
         return {calibration{std::move(rows), r, on_unscored}, prompts, count};
       },
-      rank_of(rank).rank);
+      rank_of(rank));
 }
 
 template <real_scalar S>
 py::object shaped(const any_calibration& c, const shaping<S>& functor, py::handle rewards, py::handle prompt) {
-  const auto given = read_rows<S>("rewards", rewards);
-  const auto batch_prompts = prompts_of(prompt);
+  const batch_rewards<S> batch("calibration", rewards, prompt);
+  const auto& given = batch.rewards();
   auto result = new_result(given);
   const auto calibrate = [&] {
-    with_batch("calibration", given, batch_prompts, result.view, [&](auto&& out, const auto&... batch) {
-      std::visit([&](const auto& calibrated) { calibrated.into(out, batch...); }, functor.calibrate);
+    batch.view().write(result.view, [&](auto&& out, const auto&... of_batch) {
+      std::visit([&](const auto& calibrated) { calibrated.into(out, of_batch...); }, functor.calibrate);
     });
   };
   const auto transform = [&] {
@@ -80,12 +67,14 @@ py::object shaped(const any_calibration& c, const shaping<S>& functor, py::handl
 double shaped_one(const any_calibration& c, Index prompt, double reward) {
   return std::visit(
       [&]<class S>(const shaping<S>& functor) -> double {
-        const std::array<Index, 1> prompts{prompt};
-        Eigen::Array<S, 1, 1> r(static_cast<S>(reward));
-        Eigen::Map<array<S>> u(r.data(), 1);
-        std::visit([&](const auto& calibrated) { calibrated.into(u, prompts, u); }, functor.calibrate);
-        c.transforms.apply(detail::rows_view<S>{r.data(), 1, 1, 1}, 0, unscored::propagate, detail::domain::any);
-        return static_cast<double>(r[0]);
+        const std::int64_t index = prompt;
+        const std::span<const std::int64_t> prompts(&index, 1);  // the types of a flat batch, compiled once for both
+        S value = static_cast<S>(reward);
+        const Eigen::Map<const array<S>> rewards(&value, 1);
+        std::visit([&](const auto& calibrated) { calibrated.into(Eigen::Map<array<S>>(&value, 1), prompts, rewards); },
+                   functor.calibrate);
+        c.transforms.apply(detail::rows_view<S>{&value, 1, 1, 1}, 0, unscored::propagate, detail::domain::any);
+        return static_cast<double>(value);
       },
       *c.functor);
 }
@@ -93,17 +82,14 @@ double shaped_one(const any_calibration& c, Index prompt, double reward) {
 template <real_scalar S>
 py::object leave_one_out(py::handle rewards, py::handle prompt, py::handle rank, py::handle prior,
                          unscored on_unscored) {
-  const auto given = read_rows<S>("rewards", rewards);
-  const auto batch_prompts = prompts_of(prompt);
-  auto result = new_result(given);
-  const auto run = [&](auto&& out, const auto&... batch) {
+  const batch_rewards<S> batch("calibrate_leave_one_out", rewards, prompt);
+  auto result = new_result(batch.rewards());
+  batch.view().write(result.view, [&](auto&& out, const auto&... of_batch) {
     if (!prior.is_none())
-      calibrate_leave_one_out_into(out, prior_of<S>(prior.cast<const any_prior&>()), batch..., on_unscored);
+      calibrate_leave_one_out_into(out, prior_of<S>(prior.cast<const any_prior&>()), of_batch..., on_unscored);
     else
-      std::visit([&](const auto& r) { calibrate_leave_one_out_into(out, batch..., r, on_unscored); },
-                 rank_of(rank).rank);
-  };
-  with_batch("calibrate_leave_one_out", given, batch_prompts, result.view, run);
+      std::visit([&](const auto& r) { calibrate_leave_one_out_into(out, of_batch..., r, on_unscored); }, rank_of(rank));
+  });
   return std::move(result.numbers);
 }
 
@@ -156,38 +142,50 @@ decltype(auto) of_prior(any_prior& p, const F& f) {
 
 // ---- Several rewards ----
 
-/// A combination as one type. `scale_free`: see `rank_combination`.
+/// The combination of the first `rewards` ranks. `scale_free`: see `rank_combination`.
+using score_function = std::function<double(const Eigen::Ref<const array<double>>&)>;
 template <bool ScaleFree>
 struct combination {
-  std::function<double(const array<double>&)> score;
+  score_function score;
+  Index rewards;
   static constexpr bool scale_free = ScaleFree;
   template <vector_expression U>
   double operator()(const U& u) const {
-    return score(u);
+    return score(u.head(rewards));
   }
 };
 struct any_combination {
-  std::function<double(const array<double>&)> score;
+  score_function score;
   bool scale_free;
   Index weights = 0;
   made_by made;
 };
 
-template <real_scalar S, bool ScaleFree, std::size_t... k>
+constexpr std::size_t most_rewards = 4;
+
+/// Compiled for four rewards. The places of others have the first reward again, which the combination does not see.
+template <real_scalar S, bool ScaleFree>
 py::object joint(const any_combination& h, const any_rank_function& rank, unscored on_unscored,
-                 const py::tuple& reference, const py::tuple& rewards, py::handle prompt, std::index_sequence<k...>) {
-  const joint_calibration shape(combination<ScaleFree>{h.score}, rank, on_unscored, table<S>(reference[k])...);
-  const std::array<rows_in<S>, sizeof...(k)> given{read_rows<S>("rewards", rewards[k])...};
-  const auto batch_prompts = prompts_of(prompt);
-  auto result = new_result(given[0]);
-  for (const auto& one : given)
-    if (one.flat != batch_prompts.has_value())
-      detail::fail("joint_calibration", "rewards of two dimensions (P x M), or of one with prompt=",
-                   one.flat ? "one dimension without prompt" : "two dimensions and prompt");
-  if (batch_prompts)
-    shape.into(Eigen::Map<array<S>>(result.view.data(), result.view.size()), *batch_prompts, given[k].as_column()...);
-  else
-    shape.into(result.view, given[k].as_matrix()...);
+                 const py::tuple& reference, const py::tuple& rewards, py::handle prompt) {
+  std::vector<table<S>> tables;
+  std::vector<batch_rewards<S>> batches;
+  for (std::size_t k = 0; k < reference.size(); ++k) {
+    tables.emplace_back(reference[k]);
+    batches.emplace_back("joint_calibration", rewards[k], prompt);
+  }
+  auto result = new_result(batches[0].rewards());
+  const auto place = [&](std::size_t k) { return k < reference.size() ? k : 0; };
+  const auto calibrate = [&]<std::size_t... k>(std::index_sequence<k...>) {
+    const joint_calibration shape(combination<ScaleFree>{h.score, Index(reference.size())}, rank, on_unscored,
+                                  tables[place(k)]...);
+    batches[0].view().write(result.view, [&]<class... Batch>(auto&& out, const Batch&... first) {
+      if constexpr (sizeof...(Batch) == 1)
+        shape.into(out, batches[place(k)].rewards().as_matrix()...);
+      else
+        shape.into(out, std::get<0>(std::tie(first...)), batches[place(k)].rewards().as_column()...);
+    });
+  };
+  calibrate(std::make_index_sequence<most_rewards>());
   return std::move(result.numbers);
 }
 
@@ -204,25 +202,10 @@ struct any_joint {
       detail::fail("joint_calibration", detail::concat(reference.size(), " batches of rewards, one for each table"),
                    detail::concat(rewards.size()));
     const auto how = unscored_of(on_unscored);
-    const any_rank_function ranked = std::visit(
-        [](const auto& r) -> any_rank_function { return {[r](Index b, Index t, Index n) { return r(b, t, n); }}; },
-        rank_of(rank).rank);
+    const any_rank_function ranked = std::visit([](const auto& r) { return any_rank_function{r}; }, rank_of(rank));
     py::object result = with_scalar(reference[0], [&]<class S>(S) {
-      const auto call = [&]<std::size_t m>(std::integral_constant<std::size_t, m>) {
-        if (combine.scale_free)
-          return joint<S, true>(combine, ranked, how, reference, rewards, prompt, std::make_index_sequence<m>());
-        return joint<S, false>(combine, ranked, how, reference, rewards, prompt, std::make_index_sequence<m>());
-      };
-      switch (reference.size()) {
-        case 1:
-          return call(std::integral_constant<std::size_t, 1>());
-        case 2:
-          return call(std::integral_constant<std::size_t, 2>());
-        case 3:
-          return call(std::integral_constant<std::size_t, 3>());
-        default:
-          return call(std::integral_constant<std::size_t, 4>());
-      }
+      if (combine.scale_free) return joint<S, true>(combine, ranked, how, reference, rewards, prompt);
+      return joint<S, false>(combine, ranked, how, reference, rewards, prompt);
     });
     if (transforms.stages.empty()) return result;
     with_scalar(result, [&]<class S>(S) {
@@ -236,7 +219,7 @@ struct any_joint {
 
 template <class H>
 any_combination combined(const char* name, const H& h, const py::dict& arguments) {
-  return {[h](const array<double>& u) { return static_cast<double>(h(u)); }, true, 0, {name, arguments}};
+  return {[h](const Eigen::Ref<const array<double>>& u) { return h(u); }, true, 0, {name, arguments}};
 }
 
 }  // namespace
@@ -276,9 +259,7 @@ void bind_rewards(py::module_& m) {
       .def("__or__",
            [](const any_calibration& c, py::handle next) {
              any_calibration result = c;
-             const auto b = transform_of(next);
-             result.transforms.stages.insert(result.transforms.stages.end(), b.stages.begin(), b.stages.end());
-             result.transforms.made.insert(result.transforms.made.end(), b.made.begin(), b.made.end());
+             result.transforms.append(next);
              return result;
            })
       .def_property_readonly(
@@ -348,7 +329,7 @@ void bind_rewards(py::module_& m) {
               if (prompt.is_none())
                 x.add(table<S>(rewards), unscored_of(on_unscored));
               else
-                x.add(indices(prompt), read_rows<S>("rewards", rewards).as_column(), unscored_of(on_unscored));
+                x.add(indices(prompt).view(), read_rows<S>("rewards", rewards).as_column(), unscored_of(on_unscored));
             });
           },
           arg("rewards"), arg("prompt") = py::none(), py::kw_only(), arg("unscored") = "error")
@@ -382,10 +363,7 @@ void bind_rewards(py::module_& m) {
 
   py::class_<any_combination>(m, "Combination", "A combination of ranks.")
       .def("__repr__", [](const any_combination& h) { return text_of(h.made); })
-      .def("__reduce__", [](const any_combination& h) {
-        return py::make_tuple(py::module_::import("infalign.pickling").attr("make"),
-                              py::make_tuple(py::list(py::make_tuple(py::make_tuple(h.made.name, h.made.arguments)))));
-      });
+      .def("__reduce__", [](const any_combination& h) { return reduced({h.made}); });
   m.def("rank_sum", [] { return combined("rank_sum", rank_sum{}, {}); });
   m.def("rank_product", [] { return combined("rank_product", rank_product{}, {}); });
   m.def("rank_minimum", [] { return combined("rank_minimum", rank_minimum{}, {}); });
@@ -411,7 +389,7 @@ void bind_rewards(py::module_& m) {
                h = combine.cast<any_combination>();
              } else {
                const callback f(combine);
-               h = {[f](const array<double>& u) {
+               h = {[f](const Eigen::Ref<const array<double>>& u) {
                       const py::gil_scoped_acquire acquired;
                       return callback::number(f.function()(copied(u)));
                     },
@@ -419,7 +397,7 @@ void bind_rewards(py::module_& m) {
                     0,
                     {}};
              }
-             if (reference.empty() || reference.size() > 4)
+             if (reference.empty() || reference.size() > most_rewards)
                detail::fail("joint_calibration", "reference tables of 1 to 4 rewards",
                             detail::concat(reference.size()));
              if (h.weights > 0)
@@ -440,9 +418,7 @@ void bind_rewards(py::module_& m) {
            })
       .def("__or__", [](const any_joint& j, py::handle next) {
         any_joint result = j;
-        const auto b = transform_of(next);
-        result.transforms.stages.insert(result.transforms.stages.end(), b.stages.begin(), b.stages.end());
-        result.transforms.made.insert(result.transforms.made.end(), b.made.begin(), b.made.end());
+        result.transforms.append(next);
         return result;
       });
 }

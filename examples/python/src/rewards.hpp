@@ -3,6 +3,12 @@
 
 #include "parts.hpp"
 
+namespace infalign {
+// Compiled in rewards.cpp.
+extern template class calibration_prior<float>;
+extern template class calibration_prior<double>;
+}  // namespace infalign
+
 namespace infalign::python {
 
 /// A prior of float or double rewards.
@@ -13,8 +19,7 @@ struct any_prior {
 /// `calibration{reference, rank or prior}` with the transforms that follow it.
 template <real_scalar S>
 struct shaping {
-  std::variant<calibration<table<S>, mid_rank>, calibration<table<S>, strict_rank>, calibration<table<S>, weak_rank>,
-               calibration<table<S>, add_one_rank>, calibration<table<S>, any_rank_function>,
+  std::variant<calibration<table<S>, simple_rank>, calibration<table<S>, any_rank_function>,
                calibration<table<S>, calibration_prior<S>>>
       calibrate;
   Index prompts;

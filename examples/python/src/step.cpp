@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "step.hpp"
 
+#include "parts.hpp"
+
 namespace infalign::python {
 
 namespace {
@@ -15,28 +17,17 @@ struct part {
   made_by made;
 };
 
+/// A part whose parameters are checked.
 template <class Any, class T>
-part<Any> made_part(const char* name, T value, const py::dict& arguments) {
-  if constexpr (!std::same_as<T, callback>) detail::check_part(value);
-  if constexpr (kl_term<T>)
-    if constexpr (T::place != kl_place::none) detail::check_positive(name, "a beta", value.beta);
-  return {Any{std::move(value)}, {name, arguments}};
+Any checked_part(T value) {
+  return {detail::checked(std::move(value))};
 }
 
 template <class Any>
 void bind_part(py::module_& m, const char* name, const char* what) {
   py::class_<part<Any>>(m, name, what)
-      .def("__getattr__",
-           [](const part<Any>& p, const std::string& parameter) -> py::object {
-             if (p.made.arguments.contains(parameter.c_str())) return p.made.arguments[parameter.c_str()];
-             throw py::attribute_error(p.made.name + " has no parameter \"" + parameter + "\"");
-           })
-      .def("__reduce__",
-           [](const part<Any>& p) {
-             return py::make_tuple(
-                 py::module_::import("infalign.pickling").attr("make"),
-                 py::make_tuple(py::list(py::make_tuple(py::make_tuple(p.made.name, p.made.arguments)))));
-           })
+      .def("__getattr__", [](const part<Any>& p, const std::string& parameter) { return argument(p.made, parameter); })
+      .def("__reduce__", [](const part<Any>& p) { return reduced({p.made}); })
       .def("__repr__", [](const part<Any>& p) { return text_of(p.made); });
 }
 
@@ -45,7 +36,12 @@ any_estimator estimator_of(py::handle e) {
   if (!PyCallable_Check(e.ptr()))
     throw py::type_error("expected an advantage estimator or a function of a group's rewards, got " +
                          std::string(py::repr(e)));
-  return {callback(py::reinterpret_borrow<py::object>(e))};
+  const auto call = [f = callback(py::reinterpret_borrow<py::object>(e))]<class S>(
+                        const Eigen::Map<const array<S>>& group) -> array<S> {
+    const py::gil_scoped_acquire acquired;
+    return read_rows<S>("advantages", f.function()(copied(group))).as_column();
+  };
+  return {called_estimator{call, call}};
 }
 
 template <class Any>
@@ -61,6 +57,14 @@ sampler_mode mode_of(const std::string& name) {
   detail::fail("infalign", "sampler_weights of token_truncate, token_mask, sequence_truncate or sequence_mask",
                "\"" + name + "\"");
 }
+
+/// The arrays of a batch. They own what `batch` views.
+template <real_scalar S>
+struct token_arrays {
+  rows_in<S> now, reference, old, sampler;
+  py::object mask;
+  token_batch<S, std::uint8_t> batch;
+};
 
 /// The keyword arguments of a batch.
 struct batch_arguments {
@@ -90,21 +94,37 @@ struct batch_arguments {
     const auto one = given.dtype().itemsize() == 1 ? given : py::array(given.attr("__ne__")(0));
     if (given.dtype().itemsize() != 1 && !given.attr("__eq__")(one).attr("all")().cast<bool>())
       detail::fail("infalign", "a mask of 0 and 1", "other numbers");
-    arrays.mask = py::array_t<std::uint8_t, py::array::c_style | py::array::forcecast>::ensure(one);
-    if (!arrays.mask) detail::fail("infalign", "a mask that NumPy can convert", "another");
-    batch.mask =
-        matrix_view<std::uint8_t>(arrays.mask.data(), arrays.mask.shape(0), arrays.mask.shape(1), arrays.mask.shape(1));
+    auto bytes = py::array_t<std::uint8_t, py::array::c_style | py::array::forcecast>::ensure(one);
+    if (!bytes) detail::fail("infalign", "a mask that NumPy can convert", "another");
+    batch.mask = matrix_view<std::uint8_t>(bytes.data(), bytes.shape(0), bytes.shape(1), bytes.shape(1));
+    arrays.mask = std::move(bytes);
   }
 };
 
-template <real_scalar S>
-batch_rewards<S> rewards_of(py::handle rewards, py::handle prompt) {
-  batch_rewards<S> result{read_rows<S>("rewards", rewards), std::nullopt};
-  if (!prompt.is_none()) result.prompt.emplace(prompt);
-  if (result.rewards.flat != result.prompt.has_value())
-    detail::fail("policy_gradient", "rewards of two dimensions (P x M), or of one with prompt=",
-                 result.rewards.flat ? "one dimension without prompt" : "two dimensions and prompt");
-  return result;
+/// An all-reduce in Python, or one that does nothing.
+any_reduction reduction_of(const py::object& function) {
+  if (function.is_none()) return [](Eigen::Ref<array<double>>, reduce_op) {};
+  return [&function](Eigen::Ref<array<double>> values, reduce_op op) {
+    const py::gil_scoped_acquire acquired;
+    const py::array_t<double> view(values.size(), values.data(), py::capsule(values.data(), [](void*) {}));
+    function(view, op == reduce_op::sum ? "sum" : "max");
+  };
+}
+
+/// Throws unless the parts go together. C++ finds it when it compiles.
+void check_parts(const char* function, const step_parts& parts) {
+  const bool sums = parts.aggregation.sums(),
+             of_response = std::visit([]<class F>(const F&) { return detail::of_whole_response<F>; }, parts.surrogate),
+             to_go = std::holds_alternative<k1_reward_to_go>(parts.kl.in_reward),
+             no_term = parts.kl.in_reward.index() == 0 && parts.kl.in_loss.index() == 0,
+             regresses = std::holds_alternative<regression>(parts.surrogate);
+  const bool right = (!of_response || (sums && !to_go)) &&
+                     (sums || !std::holds_alternative<sequence_kl>(parts.kl.in_loss)) &&
+                     (!regresses || (no_term && parts.estimator.no_comparison()));
+  if (!right)
+    detail::fail(function, "parts that go together",
+                 "others: a surrogate or KL loss of whole responses takes sequence_mean_of_token_sums, a clip of whole "
+                 "responses no k1_reward_to_go, and regression no_kl and no_baseline");
 }
 
 /// A result in Python.
@@ -182,103 +202,159 @@ void bind_step(py::module_& m) {
   bind_part<any_aggregation>(m, "Aggregation", "How terms of tokens become a loss.");
   bind_part<any_estimator>(m, "Estimator", "An advantage estimator.");
 
-  const auto kl = [&]<class T>(const char* name, T, const char* text) {
+  // Functions that differ in what they make only get a pointer to that, so that each kind of them is compiled once.
+  const auto plain = [&]<class Any>(const char* name, const Any& value, const char* text) {
     m.def(
-        name, [name](double beta) { return made_part<any_kl>(name, T{beta}, py::dict("beta"_a = beta)); }, arg("beta"),
+        name,
+        [name, value] {
+          return part<Any>{value, {name, {}}};
+        },
         text);
   };
-  m.def(
-      "no_kl", [] { return made_part<any_kl>("no_kl", no_kl{}, {}); }, "No KL term.");
-  kl("k1_in_reward", k1_in_reward{1}, "beta KL, estimated by k1, subtracted from the reward of a response.");
-  kl("k1_reward_to_go", k1_reward_to_go{1}, "The same, token by token.");
-  kl("k2_loss", k2_loss{1}, "k2 in the loss of a response.");
-  kl("k3_loss", k3_loss{1}, "k3 in the loss of a response: the forward KL.");
-  kl("k2_token_loss", k2_token_loss{1}, "k2 in the loss of a token.");
-  kl("k3_token_loss", k3_token_loss{1}, "k3 in the loss of a token, as in GRPO.");
+  const auto kl = [&](const char* name, any_kl (*make)(double), const char* text) {
+    const auto made = [name, make](double beta) {
+      detail::check_positive(name, "a beta", beta);
+      return part<any_kl>{make(beta), {name, py::dict("beta"_a = beta)}};
+    };
+    m.def(name, made, arg("beta"), text);
+  };
+  plain("no_kl", any_kl{}, "No KL term.");
+  kl(
+      "k1_in_reward",
+      [](double beta) -> any_kl {
+        return {k1_in_reward{beta}, {}};
+      },
+      "beta KL, estimated by k1, subtracted from the reward of a response.");
+  kl(
+      "k1_reward_to_go",
+      [](double beta) -> any_kl {
+        return {k1_reward_to_go{beta}, {}};
+      },
+      "The same, token by token.");
+  kl(
+      "k2_loss",
+      [](double beta) -> any_kl {
+        return {{}, sequence_kl{beta, false}};
+      },
+      "k2 in the loss of a response.");
+  kl(
+      "k3_loss",
+      [](double beta) -> any_kl {
+        return {{}, sequence_kl{beta, true}};
+      },
+      "k3 in the loss of a response: the forward KL.");
+  kl(
+      "k2_token_loss",
+      [](double beta) -> any_kl {
+        return {{}, k2_token_loss{beta}};
+      },
+      "k2 in the loss of a token.");
+  kl(
+      "k3_token_loss",
+      [](double beta) -> any_kl {
+        return {{}, k3_token_loss{beta}};
+      },
+      "k3 in the loss of a token, as in GRPO.");
 
-  const auto plain = [&]<class T>(const char* name, T, const char* text) {
-    m.def(
-        name, [name] { return made_part<any_estimator>(name, T{}, {}); }, text);
+  const auto with_n = [&](const char* name, any_estimator (*make)(int), const char* text) {
+    const auto made = [name, make](int n) { return part<any_estimator>{make(n), {name, py::dict("n"_a = n)}}; };
+    m.def(name, made, arg("n"), text);
   };
-  const auto with_n = [&]<class T>(const char* name, T, const char* text) {
-    m.def(
-        name, [name](int n) { return made_part<any_estimator>(name, T{n}, py::dict("n"_a = n)); }, arg("n"), text);
+  const auto with_number = [&](const char* name, any_estimator (*make)(double), const char* argument, double by_default,
+                               const char* text) {
+    const auto made = [name, make, argument](double x) {
+      return part<any_estimator>{make(x), {name, py::dict(arg(argument) = x)}};
+    };
+    m.def(name, made, arg(argument) = by_default, text);
   };
-  const auto with_epsilon = [&]<class T>(const char* name, T, const char* text) {
-    m.def(
-        name, [name](double e) { return made_part<any_estimator>(name, T{e}, py::dict("epsilon"_a = e)); },
-        arg("epsilon") = 1e-4, text);
-  };
-  plain("no_baseline", no_baseline{}, "The reward itself.");
-  plain("batch_mean", batch_mean{}, "Less the mean of the batch.");
-  plain("group_mean", group_mean{}, "Less the mean of the group (Dr. GRPO).");
-  plain("leave_one_out", leave_one_out{}, "Less the mean of the other responses (RLOO).");
-  with_epsilon("group_standardized", group_standardized{}, "The z-score of the group (GRPO).");
-  with_epsilon("batch_standardized", batch_standardized{},
-               "Less the mean of the group, over the deviation of the batch.");
-  with_n("max_at_n", max_at_n{2}, "The gradient of E[max of n rewards].");
-  with_n("centered_max_at_n", centered_max_at_n{2}, "The same, less its mean.");
-  with_n("min_at_n", min_at_n{2}, "The gradient of E[min of n rewards].");
+  plain("no_baseline", any_estimator{no_baseline{}}, "The reward itself.");
+  plain("batch_mean", any_estimator{batch_mean{}}, "Less the mean of the batch.");
+  plain("group_mean", any_estimator{group_mean{}}, "Less the mean of the group (Dr. GRPO).");
+  plain("leave_one_out", any_estimator{leave_one_out{}}, "Less the mean of the other responses (RLOO).");
+  with_number(
+      "group_standardized", [](double e) { return checked_part<any_estimator>(group_standardized{e}); }, "epsilon",
+      1e-4, "The z-score of the group (GRPO).");
+  with_number(
+      "batch_standardized", [](double e) { return checked_part<any_estimator>(batch_standardized{e}); }, "epsilon",
+      1e-4, "Less the mean of the group, over the deviation of the batch.");
+  with_n(
+      "max_at_n", [](int n) { return checked_part<any_estimator>(max_at_n{n}); },
+      "The gradient of E[max of n rewards].");
+  with_n(
+      "centered_max_at_n", [](int n) { return checked_part<any_estimator>(centered_max_at_n{n}); },
+      "The same, less its mean.");
+  with_n(
+      "min_at_n", [](int n) { return checked_part<any_estimator>(min_at_n{n}); },
+      "The gradient of E[min of n rewards].");
+  with_number(
+      "max_rl", [](double constant) { return checked_part<any_estimator>(max_rl{constant}); }, "constant", 0,
+      "MaxRL for rewards of at least 0.");
   m.def(
       "order_weighted",
       [](py::handle weight, const std::string& baseline) {
         const char* const names[] = {"none", "others", "group_mean"};
         for (int i = 0; i < 3; ++i)
           if (baseline == names[i])
-            return made_part<any_estimator>(
-                "order_weighted",
-                order_weighted{read_rows<double>("weight", weight).as_column(), static_cast<set_baseline>(i)},
-                py::dict("weight"_a = weight, "baseline"_a = baseline));
+            return part<any_estimator>{
+                checked_part<any_estimator>(
+                    order_weighted{read_rows<double>("weight", weight).as_column(), static_cast<set_baseline>(i)}),
+                {"order_weighted", py::dict("weight"_a = weight, "baseline"_a = baseline)}};
         detail::fail("order_weighted", "a baseline of none, others or group_mean", "\"" + baseline + "\"");
       },
       arg("weight"), arg("baseline") = "others",
       "The gradient of any ordered choice: order_weighted(order_weights(procedure)).");
-  m.def(
-      "max_rl",
-      [](double constant) {
-        return made_part<any_estimator>("max_rl", max_rl{constant}, py::dict("constant"_a = constant));
-      },
-      arg("constant") = 0.0, "MaxRL for rewards of at least 0.");
 
-  m.def(
-      "reinforce", [] { return made_part<any_surrogate>("reinforce", reinforce{}, {}); }, "-A log pi.");
-  const auto clip = [&]<class T>(const char* name, T, const char* text) {
-    m.def(
-        name,
-        [name](double low, double high, double dual) {
-          return made_part<any_surrogate>(name, T{low, high, dual},
-                                          py::dict("low"_a = low, "high"_a = high, "dual"_a = dual));
-        },
-        arg("low") = 0.2, arg("high") = 0.2, arg("dual") = 0.0, text);
+  plain("reinforce", any_surrogate{reinforce{}}, "-A log pi.");
+  const auto clip = [&](const char* name, any_surrogate (*make)(double, double, double), const char* text) {
+    const auto made = [name, make](double low, double high, double dual) {
+      return part<any_surrogate>{make(low, high, dual),
+                                 {name, py::dict("low"_a = low, "high"_a = high, "dual"_a = dual)}};
+    };
+    m.def(name, made, arg("low") = 0.2, arg("high") = 0.2, arg("dual") = 0.0, text);
   };
-  clip("ppo_clip", ppo_clip{}, "PPO's clip, on the ratio of each token.");
-  clip("sequence_clip", sequence_clip{}, "On the ratio of the response.");
-  clip("gspo_clip", gspo_clip{}, "On the geometric mean of the token ratios.");
+  clip(
+      "ppo_clip",
+      [](double low, double high, double dual) {
+        return checked_part<any_surrogate>(ppo_clip{low, high, dual});
+      },
+      "PPO's clip, on the ratio of each token.");
+  clip(
+      "sequence_clip",
+      [](double low, double high, double dual) {
+        return checked_part<any_surrogate>(sequence_clip{low, high, dual});
+      },
+      "On the ratio of the response.");
+  clip(
+      "gspo_clip",
+      [](double low, double high, double dual) {
+        return checked_part<any_surrogate>(gspo_clip{low, high, dual});
+      },
+      "On the geometric mean of the token ratios.");
   m.def(
       "cispo",
       [](double low, double high) {
-        return made_part<any_surrogate>("cispo", cispo{low, high}, py::dict("low"_a = low, "high"_a = high));
+        return part<any_surrogate>{checked_part<any_surrogate>(cispo{low, high}),
+                                   {"cispo", py::dict("low"_a = low, "high"_a = high)}};
       },
       arg("low") = 1.0, arg("high") = 4.0, "A clipped importance weight without gradient.");
   m.def(
       "regression",
-      [](double beta) { return made_part<any_surrogate>("regression", regression{beta}, py::dict("beta"_a = beta)); },
+      [](double beta) {
+        return part<any_surrogate>{checked_part<any_surrogate>(regression{beta}),
+                                   {"regression", py::dict("beta"_a = beta)}};
+      },
       arg("beta"), "Least squares towards phi - beta log Z, off-policy; with no_kl() and no_baseline().");
 
   m.def(
       "sequence_mean_of_token_sums",
       [](double length) {
-        return made_part<any_aggregation>("sequence_mean_of_token_sums", sequence_mean_of_token_sums{length},
-                                          py::dict("length"_a = length));
+        return part<any_aggregation>{checked_part<any_aggregation>(sequence_mean_of_token_sums{length}),
+                                     {"sequence_mean_of_token_sums", py::dict("length"_a = length)}};
       },
       arg("length") = 1.0, "The mean over responses of the sum over tokens, over a fixed length.");
-  m.def(
-      "sequence_mean_of_token_means",
-      [] { return made_part<any_aggregation>("sequence_mean_of_token_means", mean_of_tokens{true}, {}); },
-      "The mean over responses of the mean over tokens.");
-  m.def(
-      "token_mean", [] { return made_part<any_aggregation>("token_mean", mean_of_tokens{false}, {}); },
-      "The mean over all unmasked tokens.");
+  plain("sequence_mean_of_token_means", any_aggregation{sequence_mean_of_token_means{}},
+        "The mean over responses of the mean over tokens.");
+  plain("token_mean", any_aggregation{token_mean{}}, "The mean over all unmasked tokens.");
 
   py::class_<step_metrics>(m, "step_metrics", "What a step reports. Metrics of micro-batches are added exactly by +=.")
       .def("to_dict", &as_dict)
@@ -300,15 +376,9 @@ void bind_step(py::module_& m) {
       [](py::handle rewards, py::handle estimator, py::handle prompt, const std::string& on_unscored) {
         const auto chosen = estimator_of(estimator);
         return with_scalar(rewards, [&]<class S>(S) -> py::object {
-          const auto given = rewards_of<S>(rewards, prompt);
-          auto result = new_result(given.rewards);
-          given.with([&](const auto&... batch) {
-            const auto values = advantage(batch..., erased_estimator<false>{&chosen}, unscored_of(on_unscored));
-            if constexpr (sizeof...(batch) == 2)
-              Eigen::Map<array<S>>(result.view.data(), result.view.size()) = values;
-            else
-              result.view = values;
-          });
+          const batch_rewards<S> batch("advantage", rewards, prompt);
+          auto result = new_result(batch.rewards());
+          run_advantage(chosen, batch.view(), unscored_of(on_unscored), result.view);
           return std::move(result.numbers);
         });
       },
@@ -325,46 +395,54 @@ void bind_step(py::module_& m) {
         [name](const Step& s) { return py::make_tuple(py::module_::import("infalign._core").attr(name), s.arguments); };
   };
 
+  // The call of a step on rewards. run(parts, arrays, rewards, reduction) returns its result.
+  const auto bind_call = []<class Step, class F>(py::class_<Step>& step, const F& run, const char* text) {
+    step.def(
+        "__call__",
+        [run](const Step& s, py::handle rewards, py::handle prompt, py::object now, py::object reference,
+              py::object mask, py::object old, py::object sampler, double cap, double floor, const std::string& mode,
+              const py::object& reduce) {
+          const batch_arguments given{now, reference, mask, old, sampler, cap, floor, mode};
+          return with_scalar(now, [&]<class S>(S) {
+            token_arrays<S> arrays;
+            given.read(arrays);
+            const batch_rewards<S> batch("policy_gradient", rewards, prompt);
+            return run(s.parts, arrays, batch.view(), reduction_of(reduce));
+          });
+        },
+        arg("rewards"), arg("prompt") = py::none(), py::kw_only(), INFALIGN_BATCH, arg("reduce") = py::none(), text);
+  };
+
   struct gradient_step : any_step {};
-  py::class_<gradient_step>(
+  py::class_<gradient_step> gradient(
       m, "policy_gradient",
       "policy_gradient(kl, estimator, surrogate=reinforce(), aggregation=sequence_mean_of_token_sums(), "
       "unscored='error')\n\nOne step that maximises E[R] - beta KL:\n"
-      "out = step(rewards, log_probabilities=..., reference_log_probabilities=..., mask=...).")
+      "out = step(rewards, log_probabilities=..., reference_log_probabilities=..., mask=...).");
+  gradient
       .def(py::init([](py::object kl_part, py::object estimator, py::object surrogate, py::object aggregation,
                        const std::string& on_unscored) {
              gradient_step s;
              s.parts = {
                  part_of<any_kl>(kl_part, "a KL term such as k1_in_reward(0.05)"), estimator_of(estimator),
-                 surrogate.is_none() ? any_surrogate{reinforce{}} : part_of<any_surrogate>(surrogate, "a surrogate"),
-                 aggregation.is_none() ? any_aggregation{sequence_mean_of_token_sums{}}
-                                       : part_of<any_aggregation>(aggregation, "an aggregation"),
+                 surrogate.is_none() ? any_surrogate{} : part_of<any_surrogate>(surrogate, "a surrogate"),
+                 aggregation.is_none() ? any_aggregation{} : part_of<any_aggregation>(aggregation, "an aggregation"),
                  unscored_of(on_unscored)};
+             check_parts("policy_gradient", s.parts);
              s.arguments = py::make_tuple(kl_part, estimator, surrogate, aggregation, on_unscored);
              return s;
            }),
            arg("kl"), arg("estimator"), arg("surrogate") = py::none(), arg("aggregation") = py::none(),
            arg("unscored") = "error")
-      .def(
-          "__call__",
-          [](const gradient_step& s, py::handle rewards, py::handle prompt, py::object now, py::object reference,
-             py::object mask, py::object old, py::object sampler, double cap, double floor, const std::string& mode,
-             const py::object& reduce) {
-            const batch_arguments given{now, reference, mask, old, sampler, cap, floor, mode};
-            return with_scalar(now, [&]<class S>(S) {
-              token_arrays<S> arrays;
-              given.read(arrays);
-              const auto of_rewards = rewards_of<S>(rewards, prompt);
-              const any_reduction all{reduce.is_none() ? nullptr : &reduce};
-              return as_result(
-                  without_gil(work_of(arrays), [&] { return run_step(s.parts, arrays.batch, of_rewards, all); }));
-            });
-          },
-          arg("rewards"), arg("prompt") = py::none(), py::kw_only(), INFALIGN_BATCH, arg("reduce") = py::none(),
-          "rewards: P x M with B = P M, or B with prompt=. The dtype of log_probabilities decides.\n"
-          "reduce(values, op): replaces values, a NumPy array, by their sum or maximum (op 'sum' or 'max') over all "
-          "shards.")
       .def("__reduce__", pickled("policy_gradient", std::type_identity<gradient_step>()));
+  bind_call(
+      gradient,
+      [](const step_parts& parts, const auto& arrays, const auto& rewards, const any_reduction& reduce) {
+        return as_result(without_gil(work_of(arrays), [&] { return run_step(parts, arrays.batch, rewards, reduce); }));
+      },
+      "rewards: P x M with B = P M, or B with prompt=. The dtype of log_probabilities decides.\n"
+      "reduce(values, op): replaces values, a NumPy array, by their sum or maximum (op 'sum' or 'max') over all "
+      "shards.");
 
   struct loss_step : any_step {};
   py::class_<loss_step>(m, "policy_loss",
@@ -373,13 +451,16 @@ void bind_step(py::module_& m) {
       .def(py::init(
                [](py::object kl_part, py::object surrogate, py::object aggregation, const std::string& on_unscored) {
                  loss_step s;
-                 s.parts = {kl_part.is_none() ? any_kl{no_kl{}} : part_of<any_kl>(kl_part, "a KL term"),
+                 s.parts = {kl_part.is_none() ? any_kl{} : part_of<any_kl>(kl_part, "a KL term"),
                             {},
-                            surrogate.is_none() ? any_surrogate{reinforce{}}
-                                                : part_of<any_surrogate>(surrogate, "a surrogate"),
-                            aggregation.is_none() ? any_aggregation{sequence_mean_of_token_sums{}}
+                            surrogate.is_none() ? any_surrogate{} : part_of<any_surrogate>(surrogate, "a surrogate"),
+                            aggregation.is_none() ? any_aggregation{}
                                                   : part_of<any_aggregation>(aggregation, "an aggregation"),
                             unscored_of(on_unscored)};
+                 if (s.parts.kl.in_reward.index() != 0)
+                   detail::fail("policy_loss", "a KL loss or no_kl(): a KL in the reward is part of the advantages",
+                                "one in the reward");
+                 check_parts("policy_loss", s.parts);
                  s.arguments = py::make_tuple(kl_part, surrogate, aggregation, on_unscored);
                  return s;
                }),
@@ -407,36 +488,32 @@ void bind_step(py::module_& m) {
       .def("__reduce__", pickled("policy_loss", std::type_identity<loss_step>()));
 
   struct advantage_step : any_step {};
-  py::class_<advantage_step>(
+  py::class_<advantage_step> advantages(
       m, "policy_advantages",
       "policy_advantages(kl, estimator, unscored='error')\n\n"
-      "The advantages of a whole batch, with a KL in the reward: B, or B x T for k1_reward_to_go.")
+      "The advantages of a whole batch, with a KL in the reward: B, or B x T for k1_reward_to_go.");
+  advantages
       .def(py::init([](py::object kl_part, py::object estimator, const std::string& on_unscored) {
              advantage_step s;
-             s.parts = {part_of<any_kl>(kl_part, "a KL term"), estimator_of(estimator), reinforce{},
-                        sequence_mean_of_token_sums{}, unscored_of(on_unscored)};
+             s.parts = {
+                 part_of<any_kl>(kl_part, "a KL term"), estimator_of(estimator), {}, {}, unscored_of(on_unscored)};
+             if (s.parts.kl.in_loss.index() != 0)
+               detail::fail("policy_advantages", "no_kl() or a KL in the reward: a KL loss is part of policy_loss",
+                            "a KL loss");
              s.arguments = py::make_tuple(kl_part, estimator, on_unscored);
              return s;
            }),
            arg("kl"), arg("estimator"), arg("unscored") = "error")
-      .def(
-          "__call__",
-          [](const advantage_step& s, py::handle rewards, py::handle prompt, py::object now, py::object reference,
-             py::object mask, py::object old, py::object sampler, double cap, double floor, const std::string& mode,
-             const py::object& reduce) {
-            const batch_arguments given{now, reference, mask, old, sampler, cap, floor, mode};
-            return with_scalar(now, [&]<class S>(S) -> py::object {
-              token_arrays<S> arrays;
-              given.read(arrays);
-              const auto of_rewards = rewards_of<S>(rewards, prompt);
-              const any_reduction all{reduce.is_none() ? nullptr : &reduce};
-              matrix<S> a = run_advantages(s.parts, arrays.batch, of_rewards, all);
-              if (std::holds_alternative<k1_reward_to_go>(s.parts.kl)) return handed_over(std::move(a));
-              return copied(array<S>(a.reshaped()));
-            });
-          },
-          arg("rewards"), arg("prompt") = py::none(), py::kw_only(), INFALIGN_BATCH, arg("reduce") = py::none())
       .def("__reduce__", pickled("policy_advantages", std::type_identity<advantage_step>()));
+  bind_call(
+      advantages,
+      []<class S>(const step_parts& parts, const token_arrays<S>& arrays, const batch_view<S>& rewards,
+                  const any_reduction& reduce) -> py::object {
+        matrix<S> a = run_advantages(parts, arrays.batch, rewards, reduce);
+        if (std::holds_alternative<k1_reward_to_go>(parts.kl.in_reward)) return handed_over(std::move(a));
+        return copied(array<S>(a.reshaped()));
+      },
+      "rewards: as of policy_gradient. reduce too.");
 #undef INFALIGN_BATCH
 
   bind_controller<adaptive_kl_per_sequence>(m, "adaptive_kl_per_sequence");

@@ -5,86 +5,102 @@
 
 namespace infalign::python {
 
-/// Which combinations of types a step allows; the library refuses the others when it is compiled.
-template <class KL, class Surrogate, class Aggregation>
-constexpr bool allowed() {
-  constexpr bool sums = std::same_as<Aggregation, sequence_mean_of_token_sums>;
-  if (detail::of_whole_response<Surrogate> && (!sums || KL::place == kl_place::reward_to_go)) return false;
-  if (std::same_as<Surrogate, regression> && KL::place != kl_place::none) return false;
-  return KL::place != kl_place::sequence_loss || sums;
+/// An estimator whose type says whether it is linear, as the step needs to know.
+template <bool Linear>
+struct erased_estimator {
+  const any_estimator& of;
+  static constexpr bool linear = Linear;
+  int smallest_group() const { return of.smallest_group(); }
+  /// The advantages of one group.
+  template <vector_expression R>
+  array<typename R::Scalar> operator()(const R& group, const reward_moments& of_batch) const {
+    using S = typename R::Scalar;
+    return std::visit(
+        [&]<class E>(const E& e) -> array<S> {
+          if constexpr (detail::estimates_in_place<E, R>) {
+            array<S> result(group.size());
+            e(group, Eigen::Map<array<S>>(result.data(), result.size()), nullptr);
+            return result;
+          } else if constexpr (detail::needs_moments<E>) {
+            return e(group, of_batch);
+          } else if constexpr (detail::estimates_with_mean<E, R>) {
+            return e(group, of_batch.mean);
+          } else {
+            return e(group);
+          }
+        },
+        of.estimator);
+  }
+};
+
+template <real_scalar S>
+void run_advantage(const any_estimator& estimator, const batch_view<S>& rewards, unscored on_unscored,
+                   Eigen::Map<matrix<S>> result) {
+  rewards.write(result, [&](auto&& out, const auto&... of_batch) {
+    advantage_into(out, of_batch..., erased_estimator<false>{estimator}, on_unscored);
+  });
 }
 
-[[noreturn]] inline void refuse(const char* function) {
-  detail::fail(function, "parts that go together",
-               "others: a surrogate or KL loss of whole responses takes sequence_mean_of_token_sums, a clip of whole "
-               "responses no k1_reward_to_go, and regression no_kl and no_baseline");
+/// Calls f(kl, estimator) with the KL term in the reward, and the estimator as a type that the step treats as it should.
+template <class F>
+auto with_credit(const step_parts& parts, const F& f) {
+  return std::visit(
+      [&]<class KL>(const KL& kl) {
+        if (parts.estimator.no_comparison()) return f(kl, no_baseline{});
+        if constexpr (detail::kl_in_reward<KL>)
+          if (parts.estimator.linear()) return f(kl, erased_estimator<true>{parts.estimator});
+        return f(kl, erased_estimator<false>{parts.estimator});
+      },
+      parts.kl.in_reward);
 }
 
 template <real_scalar S>
 step_result<S> run_step(const step_parts& parts, const token_batch<S, std::uint8_t>& batch,
-                        const batch_rewards<S>& rewards, const any_reduction& reduce) {
-  return std::visit(
-      [&]<class KL, class F, class A>(const KL& kl, const F& surrogate, const A& aggregation) -> step_result<S> {
-        if constexpr (!allowed<KL, F, A>()) {
-          refuse("policy_gradient");
-        } else {
-          const auto run = [&](const auto& estimator) {
-            const policy_gradient step{kl, estimator, surrogate, aggregation, parts.on_unscored};
-            return rewards.with([&](const auto&... of_batch) { return step(batch, of_batch..., reduce); });
-          };
-          if constexpr (std::same_as<F, regression>) {
-            if (!parts.estimator.no_comparison()) refuse("policy_gradient");
-            return run(no_baseline{});
-          } else {
-            if (parts.estimator.linear()) return run(erased_estimator<true>{&parts.estimator});
-            return run(erased_estimator<false>{&parts.estimator});
-          }
-        }
-      },
-      parts.kl, parts.surrogate, parts.aggregation);
+                        const batch_view<S>& rewards, const any_reduction& reduce) {
+  constexpr auto name = "policy_gradient";
+  const loss_parts of_loss = parts.of_loss();
+  const any_loss_stage loss{of_loss};
+  step_result<S> result;
+  const auto run = [&](const auto& all_reduce) {
+    with_credit(parts, [&](const auto& kl, const auto& estimator) {
+      rewards.with([&](const auto&... of_batch) {
+        detail::with_batch(
+            name,
+            [&](const auto& batch_prompts, const auto& batch_rewards) {
+              detail::take_step({name, parts.on_unscored}, kl, estimator, loss, result, nullptr, batch, batch_prompts,
+                                batch_rewards, all_reduce);
+            },
+            of_batch...);
+      });
+    });
+  };
+  detail::as_shard<detail::credit_totals, step_averages>(name, run, reduce);
+  return result;
 }
 
 template <real_scalar S>
 step_result<S> run_loss(const step_parts& parts, const token_batch<S, std::uint8_t>& batch,
-                        const rows_in<S>& advantages, const std::optional<batch_size>& size) {
-  return std::visit(
-      [&]<class KL, class F, class A>(const KL& kl, const F& surrogate, const A& aggregation) -> step_result<S> {
-        if constexpr (!allowed<KL, F, A>() || detail::kl_in_reward<KL>) {
-          if constexpr (detail::kl_in_reward<KL>)
-            detail::fail("policy_loss", "a KL loss or no_kl(): a KL in the reward is part of the advantages",
-                         "one in the reward");
-          refuse("policy_loss");
-        } else {
-          const policy_loss loss{kl, surrogate, aggregation, parts.on_unscored};
-          const auto run = [&](const auto& a) { return size ? loss(batch, a, *size) : loss(batch, a); };
-          if (advantages.flat) return run(advantages.as_column());
-          if constexpr (detail::of_whole_response<F>)
-            detail::fail("policy_loss", "one advantage for each response with this surrogate", "one for each token");
-          else
-            return run(advantages.as_matrix());
-        }
-      },
-      parts.kl, parts.surrogate, parts.aggregation);
+                        const number_rows<S>& advantages, const std::optional<batch_size>& size) {
+  const loss_parts of_loss = parts.of_loss();
+  step_result<S> result;
+  const auto run = [&](const auto& a) {
+    const auto whole = size ? *size : detail::size_of_whole(batch, a, parts.on_unscored);
+    detail::loss_of_advantages(any_loss_stage{of_loss}, parts.on_unscored, result, nullptr, batch, a, whole);
+  };
+  if (advantages.flat)
+    run(advantages.as_column());
+  else
+    run(advantages.as_matrix());
+  return result;
 }
 
 template <real_scalar S>
 matrix<S> run_advantages(const step_parts& parts, const token_batch<S, std::uint8_t>& batch,
-                         const batch_rewards<S>& rewards, const any_reduction& reduce) {
-  return std::visit(
-      [&]<class KL>(const KL& kl) -> matrix<S> {
-        if constexpr (detail::kl_in_loss<KL>) {
-          detail::fail("policy_advantages", "no_kl() or a KL in the reward: a KL loss is part of policy_loss",
-                       "a KL loss");
-        } else {
-          const auto run = [&](const auto& estimator) -> matrix<S> {
-            const policy_advantages credit{kl, estimator, parts.on_unscored};
-            return rewards.with([&](const auto&... of_batch) { return matrix<S>(credit(batch, of_batch..., reduce)); });
-          };
-          if (parts.estimator.linear()) return run(erased_estimator<true>{&parts.estimator});
-          return run(erased_estimator<false>{&parts.estimator});
-        }
-      },
-      parts.kl);
+                         const batch_view<S>& rewards, const any_reduction& reduce) {
+  return with_credit(parts, [&](const auto& kl, const auto& estimator) -> matrix<S> {
+    const policy_advantages credit{kl, estimator, parts.on_unscored};
+    return rewards.with([&](const auto&... of_batch) { return matrix<S>(credit(batch, of_batch..., reduce)); });
+  });
 }
 
 }  // namespace infalign::python

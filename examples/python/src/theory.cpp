@@ -135,7 +135,7 @@ void bind_theory(py::module_& m) {
           return released([&] { return log_partition(chain, at_beta{beta}); });
         }
         return std::visit([&](const auto& r) { return log_partition(chain, at_beta{beta}, at_count{*count}, r); },
-                          rank_of(rank).rank);
+                          rank_of(rank));
       },
       arg("transform"), arg("beta"), py::kw_only(), arg("count") = py::none(), arg("rank") = py::none(),
       "log Z = log of the integral of e^(phi(u)/beta): the target of a regression is phi(u) - beta log Z. Never "
@@ -145,7 +145,7 @@ void bind_theory(py::module_& m) {
       [](py::handle phi, double beta, double count, py::handle rank) {
         return std::visit(
             [&](const auto& r) { return log_mean_partition(transform_of(phi), at_beta{beta}, at_count{count}, r); },
-            rank_of(rank).rank);
+            rank_of(rank));
       },
       arg("transform"), arg("beta"), py::kw_only(), arg("count"), arg("rank") = py::none(),
       "The logarithm of the mean of Z over reference samples of size count.");
