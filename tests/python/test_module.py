@@ -206,10 +206,11 @@ class Threads(unittest.TestCase):
 
 class Documentation(unittest.TestCase):
     def test_every_public_function_has_a_docstring(self):
-        for name in dir(ia._core):
-            thing = getattr(ia._core, name)
-            if callable(thing) and not name.startswith("_"):
-                self.assertTrue(thing.__doc__, name)
+        for module in (ia._core, ia.checks):
+            for name in dir(module):
+                thing = getattr(module, name)
+                if callable(thing) and not name.startswith("_"):
+                    self.assertTrue(thing.__doc__, name)
 
 
 if __name__ == "__main__":

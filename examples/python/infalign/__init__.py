@@ -9,4 +9,5 @@ Names, numbers and errors are those of the C++ library. A mistake is a ValueErro
 """
 
 from ._core import *  # noqa: F401,F403
+from . import checks  # noqa: F401,E402  (after the line above, which has a module of that name)
 from .table import reference_table  # noqa: F401

@@ -161,5 +161,7 @@ void bind_rewards(py::module_& m);
 void bind_theory(py::module_& m);
 void bind_measures(py::module_& m);
 void bind_step(py::module_& m);
+void bind_checks(py::module_& core);
+void bind_checks(py::module_& core);
 
 }  // namespace infalign::python

@@ -388,4 +388,5 @@ PYBIND11_MODULE(_core, m) {
   infalign::python::bind_rewards(m);
   infalign::python::bind_theory(m);
   infalign::python::bind_step(m);
+  infalign::python::bind_checks(m);
 }
