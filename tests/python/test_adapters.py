@@ -121,7 +121,8 @@ class Verl(unittest.TestCase):
         total, got = 0.0, torch.zeros_like(now)
         for rows in (slice(0, 2), slice(2, 6)):
             part = now[rows].detach().requires_grad_()
-            loss, metrics = f(old[rows], part, a[rows], mask[rows], loss_agg_mode="token-mean", config=config)
+            loss, metrics = f(old_log_prob=old[rows], log_prob=part, advantages=a[rows], response_mask=mask[rows],
+                              loss_agg_mode="token-mean", config=config, rollout_is_weights=None)
             loss.backward()
             total += float(loss)
             got[rows] = part.grad
@@ -129,6 +130,18 @@ class Verl(unittest.TestCase):
         torch.testing.assert_close(got, gradient, rtol=1e-5, atol=1e-7)
         with self.assertRaisesRegex(ValueError, "expected a loss_agg_mode of token-mean"):
             f(old, now, a, mask, loss_agg_mode="median")
+
+    @needs_torch
+    def test_weights_of_the_rollout_multiply_the_terms_of_tokens(self):
+        torch.manual_seed(3)
+        old, mask, a, weights = -torch.rand(2, 4), torch.ones(2, 4), torch.randn(2, 4), torch.rand(2, 4)
+        now = (old + 0.4 * (torch.rand(2, 4) - 0.5)).requires_grad_()
+        rho = (now - old).exp()
+        expected = (torch.maximum(-a * rho, -a * rho.clamp(0.8, 1.2)) * weights).mean()
+        loss, _ = infalign.verl.policy_loss(ia.ppo_clip(0.2, 0.2))(old, now, a, mask, rollout_is_weights=weights)
+        self.assertAlmostEqual(float(loss), float(expected), places=6)
+        with self.assertRaisesRegex(ValueError, "no rollout_is_weights with a KL loss"):
+            infalign.verl.policy_loss(ia.ppo_clip(), ia.k3_token_loss(0.1))(old, now, a, mask, rollout_is_weights=weights)
 
 
 class Clipping(unittest.TestCase):
@@ -151,7 +164,7 @@ class OpenRLHF(unittest.TestCase):
             return {"rewards": torch.tensor([len(q) / 10 for q in queries]), "extra_logs": {"n": 1}}
 
         f = infalign.openrlhf.reward_func(reward, TABLE)
-        out = f(["abcdef"], ["a prompt"], ["blue"])
+        out = asyncio.run(asyncio.to_thread(f, ["abcdef"], ["a prompt"], ["blue"]))
         self.assertAlmostEqual(float(out["rewards"]), shaped("blue", 0.6), places=6)
         self.assertAlmostEqual(float(out["scores"]), ia.calibration(REFERENCE).one(2, 0.6), places=6)
         self.assertEqual(out["extra_logs"]["n"], 1)
@@ -193,11 +206,22 @@ class Losses(unittest.TestCase):
         inputs = types.SimpleNamespace(trainer_logprobs=now[0], inference_logprobs=old[0], ref_logprobs=None, advantages=a[0],
                                        loss_mask=mask[0].bool(), loss_weights=None)
         for loss in (
-            infalign.prime_rl.loss(ia.ppo_clip(0.2, 0.2))(inputs)[0],
+            infalign.prime_rl.loss(ia.ppo_clip(0.2, 0.2))(inputs).loss,
             infalign.skyrl.policy_loss(ia.ppo_clip(0.2, 0.2))(now, old, a, None, loss_mask=mask)[0],
         ):
             self.assertAlmostEqual(float(loss), float(expected), places=5)
             torch.testing.assert_close(torch.autograd.grad(loss, now, retain_graph=True)[0], gradient, rtol=1e-5, atol=1e-7)
+
+    @needs_torch
+    def test_weights_and_metrics_of_prime_rl(self):
+        inputs = types.SimpleNamespace(trainer_logprobs=torch.tensor([-1.0, -2]), inference_logprobs=torch.tensor([-1.0, -2]), ref_logprobs=None,
+                                       advantages=torch.tensor([1.0, 3]), loss_mask=torch.tensor([True, True]), loss_weights=torch.tensor([0.5, 2]))
+        out = infalign.prime_rl.loss(ia.ppo_clip(0.2, 0.2))(inputs)
+        self.assertAlmostEqual(float(out.loss), -6.5, places=6)
+        self.assertEqual({name: x.item() for name, x in out.metrics.items()}, {"clip_ratio": 0, "ratio": 1})
+        inputs.ref_logprobs = inputs.inference_logprobs
+        with self.assertRaisesRegex(ValueError, "no loss_weights with a KL loss"):
+            infalign.prime_rl.loss(ia.ppo_clip(), ia.k3_token_loss(0.1))(inputs)
 
     @needs_torch
     def test_the_step_as_a_torch_loss(self):
@@ -216,15 +240,29 @@ class Losses(unittest.TestCase):
 
 class MsSwift(unittest.TestCase):
     def test_an_orm(self):
-        class Length:
+        class ORM:
+            def __init__(self, args=None, **kwargs):
+                self.args = args
+
+        class Length(ORM):
             def __call__(self, completions, **kwargs):
                 return [len(c) / 10 for c in completions]
 
-        orms = {"shaped": infalign.ms_swift.orm(Length, TABLE)}
+        class AsyncLength(ORM):
+            async def __call__(self, completions, **kwargs):
+                return [len(c) / 10 for c in completions]
+
+        orms = {"shaped": infalign.ms_swift.orm(Length, TABLE), "later": infalign.ms_swift.orm(AsyncLength, TABLE)}
         messages = [[{"role": "user", "content": "red"}], [{"role": "user", "content": "blue"}]]
-        self.assertEqual(orms["shaped"]()(["abc", "abcd"], messages=messages), [shaped("red", 0.3), shaped("blue", 0.4)])
+        expected = [shaped("red", 0.3), shaped("blue", 0.4)]
+        made = orms["shaped"](args="arguments")
+        self.assertEqual(made(["abc", "abcd"], messages=messages, trainer_state=None), expected)
+        self.assertEqual(made.args, "arguments")
+        later = orms["later"](args=None)
+        self.assertTrue(asyncio.iscoroutinefunction(later.__call__))
+        self.assertEqual(asyncio.run(later(["abc", "abcd"], messages=messages)), expected)
         with self.assertRaisesRegex(ValueError, "expected messages or prompts"):
-            orms["shaped"]()(["abc"])
+            made(["abc"])
 
 
 if __name__ == "__main__":

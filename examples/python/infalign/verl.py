@@ -64,10 +64,18 @@ def policy_loss(surrogate, kl=None):
     """A function for `register_policy_loss`: the loss of infalign with verl's aggregation.
 
         register_policy_loss("infalign")(infalign.verl.policy_loss(infalign.ppo_clip(0.2, 0.28)))
+
+    rollout_is_weights multiply the terms of tokens, as advantages do; so they are refused with a KL loss.
     """
 
-    def of_micro_batch(old_log_prob, log_prob, advantages, response_mask, loss_agg_mode="token-mean", config=None, **kwargs):
+    def of_micro_batch(old_log_prob, log_prob, advantages, response_mask, loss_agg_mode="token-mean", config=None, rollout_is_weights=None,
+                       **kwargs):
         from . import torch as infalign_torch
+
+        if rollout_is_weights is not None:
+            if kl is not None:
+                raise ValueError("infalign.verl.policy_loss: expected no rollout_is_weights with a KL loss, got some")
+            advantages = advantages * rollout_is_weights
 
         means = {
             "token-mean": _core.token_mean(),
