@@ -20,7 +20,7 @@ def types_of(signature):
     signature = re.sub(r"\b(handle|object)\b", "Any", signature)
     signature = re.sub(r"infalign\._core\.(checks\.)?", "", signature)
     signature = re.sub(r"[\w]+(::[\w<>:() ]+)+", "Any", signature)
-    return re.sub(r" = <[^>]*>", " = ...", signature)
+    return re.sub(r" = (<[^>]*>|nan)", " = ...", signature)
 
 
 def function(name, f, indent=""):

@@ -2,10 +2,12 @@
 """python -m infalign on small logs, and reference_table."""
 
 import contextlib
+import importlib.util
 import io
 import json
 import os
 import pickle
+import shutil
 import tempfile
 import unittest
 
@@ -49,6 +51,35 @@ class Commands(unittest.TestCase):
         self.assertIn(f"{raw:.4f}", row)
         u = ia.transform(ia.calibrate(self.rewards, self.rewards), ia.normalized_exponential(10))
         self.assertIn(f"{ia.finite_policies(u, kl=0.5).win_rates(self.rewards, ia.best_of(4)).mean():.4f}", row)
+
+    @unittest.skipIf(importlib.util.find_spec("matplotlib") is None and shutil.which("gnuplot") is None, "neither matplotlib nor gnuplot")
+    def test_the_study_draws_its_curves(self):
+        picture = os.path.join(self.folder.name, "it's.png")
+        self.assertEqual(run("study", self.log, "--picture", picture)[0], 0)
+        with open(picture, "rb") as file:
+            self.assertEqual(file.read(8), b"\x89PNG\r\n\x1a\n")
+
+    def test_log(self):
+        def write(shaped):
+            with open(self.log, "w") as lines:
+                for p, (x, y) in enumerate(zip([[0, 1, None], [2, 2, 3]], shaped)):
+                    print(json.dumps({"prompt": f"p{p}", "before": x, "shaped": y}), file=lines)
+
+        write([[0.1, 0.5, None], [0.2, 0.2, 0.2]])
+        status, out, _ = run("log", self.log, "--raw", "before")
+        self.assertEqual(status, 0)
+        self.assertIn("FAILED: log_keeps_distinct", out)
+        self.assertIn("passed: log_keeps_order", out)
+        write([[0.1, 0.5, 0.3], [0.2, 0.2, 0.1]])
+        status, out, _ = run("log", self.log, "--raw", "before")
+        self.assertEqual(status, 1)
+        self.assertIn("FAILED: log_keeps_order", out)
+        self.assertIn("FAILED: log_keeps_unscored", out)
+        self.assertIn("prompt 1 is p1", out)
+        write([[0.1, 0.5], [0.2, 0.2, 0.1]])
+        status, _, error = run("log", self.log, "--raw", "before")
+        self.assertEqual(status, 1)
+        self.assertIn("got 3 raw and 2 shaped ones of the prompt 'p0'", error)
 
     def test_plan(self):
         status, out, _ = run("plan", self.log, "--kl", 0.3)

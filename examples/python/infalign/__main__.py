@@ -7,6 +7,8 @@ import sys
 import numpy as np
 
 import infalign
+from infalign import checks
+from infalign.picture import draw
 
 PROCEDURES = "best-of-N or worst-of-N, for example best-of-4"
 
@@ -59,17 +61,7 @@ def study(arguments):
             cells.append(f"{w.mean:8.4f} [{w.low:.4f}, {w.high:.4f}]" if len(rows) > 1 else f"{w.mean:24.4f}")
         print(f"{kl:5.2f}  " + "  ".join(cells))
     if arguments.picture:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-
-        for name, points in curves.items():
-            pyplot.plot([kl for kl, _ in points], [w for _, w in points], marker="o", label=name)
-        pyplot.xlabel("KL to the reference (nats)")
-        pyplot.ylabel(f"win rate, {used}")
-        pyplot.legend()
-        pyplot.savefig(arguments.picture, dpi=120)
+        draw(arguments.picture, {name: points for name, points in curves.items() if points}, "KL to the reference (nats)", f"win rate, {used}")
 
 
 def table(arguments):
@@ -112,6 +104,26 @@ def check(arguments):
     return 1 if stale else 0
 
 
+def log(arguments):
+    """Are the shaped rewards of a trainer's log in the order of the raw ones, prompt by prompt?"""
+    raw = infalign.reference_table.read(arguments.file, key=arguments.raw)
+    shaped = infalign.reference_table.read(arguments.file, key=arguments.shaped)
+    for name, before, after in zip(raw.names, raw.rewards, shaped.rewards):
+        if len(before) != len(after):
+            raise ValueError(f"{arguments.file}: expected as many shaped as raw rewards, got {len(before)} raw and {len(after)} shaped ones "
+                             f"of the prompt {name[:80]!r}")
+    prompt = np.repeat(np.arange(len(raw)), [len(row) for row in raw.rewards])
+    batch = np.concatenate([*raw.rewards]), np.concatenate([*shaped.rewards]), prompt
+    order, scored = checks.log_keeps_order(*batch), checks.log_keeps_unscored(*batch)
+    for report in (order, checks.log_keeps_distinct(*batch), checks.log_keeps_ties(*batch), scored):
+        print(report, end="")
+    for report in (order, scored):
+        if not report:
+            p = int(report.counterexample["prompt"][0])
+            print(f"prompt {p} is {raw.names[p][:200]}")
+    return 0 if order and scored else 1
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(
         prog="infalign", description="What calibrated, transformed rewards gain on your own log, before any training.",
@@ -121,24 +133,28 @@ def main(arguments=None):
                "  python -m infalign study rewards.jsonl --procedure best-of-4 --picture gain.png\n"
                "  python -m infalign plan rewards.jsonl --procedure best-of-4 --kl 0.5\n"
                "  python -m infalign table rewards.jsonl --out reference\n"
-               "  python -m infalign check rewards.jsonl new.jsonl")
-    commands = parser.add_subparsers(required=True, metavar="study|plan|table|check")
+               "  python -m infalign check rewards.jsonl new.jsonl\n"
+               "  python -m infalign log training.jsonl --raw reward --shaped shaped_reward")
+    commands = parser.add_subparsers(required=True, metavar="study|plan|table|check|log")
 
-    def command(name, function):
+    def command(name, function, file="the log of the reference policy"):
         c = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
-        c.add_argument("file", help="the log of the reference policy")
+        c.add_argument("file", help=file)
         c.set_defaults(run=function)
         return c
 
     s = command("study", study)
     s.add_argument("--procedure", type=procedure, default=infalign.best_of(4), help=PROCEDURES)
     s.add_argument("--t", type=float, help="the rate of the exponential (10, or -10 for worst-of-N)")
-    s.add_argument("--picture", metavar="FILE.png", help="draws the curves (needs matplotlib)")
+    s.add_argument("--picture", metavar="FILE.png", help="draws the curves (needs matplotlib or gnuplot)")
     p = command("plan", plan)
     p.add_argument("--procedure", type=procedure, default=infalign.best_of(4), help=PROCEDURES)
     p.add_argument("--kl", type=float, default=0.5, help="the KL to train to, in nats per response (0.5)")
     command("table", table).add_argument("--out", required=True, help="the name of the files, without an ending")
     command("check", check).add_argument("new", help="a log of the same prompts, scored now")
+    of_log = command("log", log, 'lines {"prompt": ..., "raw": [...], "shaped": [...]}, or one number each')
+    of_log.add_argument("--raw", default="raw", help="the key of the rewards before shaping (raw)")
+    of_log.add_argument("--shaped", default="shaped", help="the key of the rewards after shaping (shaped)")
     chosen = parser.parse_args(arguments)
     try:
         return chosen.run(chosen) or 0
