@@ -79,22 +79,39 @@ void transform_numbers(const transform_call& how, const F& phi, const S* in, S* 
   const auto one_by_one = [&](Eigen::Index end) {
     for (; i < end; ++i) out[i] = transform_one(how, phi, in[i], first + i);
   };
+  constexpr Eigen::Index fewest = 4;  // that are worth a block
+  if (n < fewest) return one_by_one(n);
   const auto& f = function_of_many<S>(phi);
   constexpr int N = 256 / sizeof(S);
   // Blocks of N, until one has a number that is an error, NaN, or outside [0, 1].
+  const S* from = in;
+  S* to = out;
+  Eigen::Index end = n;
   const auto apply_blocks = [&](auto) {
     S copy[std::size_t{N}];
-    for (; i + N <= n; i += N) {
-      const S* u = in + i;
-      if (in == out) u = std::copy_n(u, N, copy) - N;
-      if (apply_on_unit_interval<N>(f, u, out + i)) continue;
-      if (in == out) std::copy_n(copy, N, out + i);
+    for (; i + N <= end; i += N) {
+      const S* u = from + i;
+      if (from == to) u = std::copy_n(u, N, copy) - N;
+      if (apply_on_unit_interval<N>(f, u, to + i)) continue;
+      if (from == to) std::copy_n(copy, N, to + i);
       return;
     }
   };
   while (fits(f) && i + N <= n) {
     at_full_width(apply_blocks);
     one_by_one(std::min(i + N, n));
+  }
+  // What is left, as a block that is filled up with its last number: one by one, each would be prepared anew.
+  const Eigen::Index first_left = i, left = n - i;
+  if (requires { phi.prepare(S{}); } && fits(f) && left >= fewest) {
+    S block[std::size_t{N}];
+    std::fill(std::copy_n(in + i, left, block), block + N, in[n - 1]);
+    from = to = block, end = N, i = 0;
+    at_full_width(apply_blocks);
+    if (i == N)
+      std::copy_n(block, left, out + first_left), i = n;
+    else
+      i = first_left;
   }
   one_by_one(n);
 }
