@@ -29,10 +29,14 @@ void write(const std::filesystem::path& folder) {
   const auto u = calibrate(reference, rewards);
   save("u", u);
   save("u_flat", calibrate(reference, prompt, flat, add_one_rank{}));
+  save("u_strict", calibrate(reference, rewards, strict_rank{}));
+  save("u_weak", calibrate(reference, rewards, weak_rank{}));
   save("u_power", calibrate(reference, rewards, unbiased_power{3}));
   save("u_prior", calibrate(reference, calibration_prior<S>(reference), rewards));
   save("u_out", calibrate_leave_one_out(rewards));
   save("joint", joint_calibration{rank_minimum{}, reference, other}(rewards, more));
+  const weighted_rank_sum weighted{array<double>{{0.3, 1, 0.2}}};
+  save("joint_of_three", joint_calibration{weighted, add_one_rank{}, reference, other, reference}(rewards, more, more));
   save("exponential", transform(u, exponential{-3}));
   save("shaped", (calibration{reference} | normalized_exponential{10} | power{2})(rewards));
   save("advantage", advantage(rewards, group_standardized{}));
@@ -50,7 +54,8 @@ void write(const std::filesystem::path& folder) {
   off_policy.old_log_probabilities = old;
   const auto step = [&](const std::string& name, const auto& out) {
     save("gradient_" + name, out.gradient);
-    write_npy(folder / ("loss_" + name + suffix), array<double>{{out.loss, out.metrics.kl, out.metrics.ratio}});
+    write_npy(folder / ("loss_" + name + suffix),
+              array<double>{{out.loss, out.metrics.kl, out.metrics.ratio, out.metrics.advantage_std}});
   };
   step("reinforce", policy_gradient{k1_in_reward{0.1}, leave_one_out{}}(batch, u));
   step("to_go", policy_gradient{k1_reward_to_go{0.1}, group_mean{}}(batch, u));
@@ -60,6 +65,12 @@ void write(const std::filesystem::path& folder) {
   step("regression", policy_gradient{no_kl{}, no_baseline{}, regression{0.3}}(batch, u));
   const auto a = policy_advantages{k1_in_reward{0.1}, leave_one_out{}}(batch, u);
   save("advantages", a);
+  step("raw", policy_gradient{no_kl{}, no_baseline{}}(batch, u));
+  step("k3", policy_gradient{k3_loss{0.1}, group_mean{}, gspo_clip{}}(off_policy, u));
+  step("k2_token", policy_gradient{k2_token_loss{0.1}, no_baseline{}, cispo{}, token_mean{}}(off_policy, u));
+  const auto to_go = policy_advantages{k1_reward_to_go{0.1}, leave_one_out{}}(batch, u);
+  save("advantages_to_go", to_go);
+  step("tokens", policy_loss{no_kl{}, ppo_clip{}}(off_policy, to_go, batch_size{100, 5000}));
   step("part", policy_loss{no_kl{}, cispo{}, sequence_mean_of_token_means{}}(off_policy, a, batch_size{100, 5000}));
 }
 

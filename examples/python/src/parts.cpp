@@ -146,10 +146,10 @@ double any_procedure::density(double u) const {
 namespace {
 
 /// f of a procedure that draws a known number of responses.
-template <class F>
-auto of_samples(const any_procedure& procedure, const F& f) {
+template <class Result, class F>
+Result of_samples(const any_procedure& procedure, const F& f) {
   return std::visit(
-      [&]<class P>(const P& p) -> decltype(f(best_of{1})) {
+      [&]<class P>(const P& p) -> Result {
         if constexpr (sample_procedure<P>)
           return f(p);
         else
@@ -168,10 +168,10 @@ double total(const any_use& use, const F& f) {
 }  // namespace
 
 Index any_procedure::sample_size() const {
-  return of_samples(*this, [](const auto& p) -> Index { return p.sample_size(); });
+  return of_samples<Index>(*this, [](const auto& p) { return p.sample_size(); });
 }
 double any_procedure::sample_cdf(Index below, Index count) const {
-  return of_samples(*this, [&](const auto& p) -> double { return p.sample_cdf(below, count); });
+  return of_samples<double>(*this, [&](const auto& p) { return p.sample_cdf(below, count); });
 }
 
 void any_use::check() const {
