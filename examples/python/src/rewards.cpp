@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "rewards.hpp"
 
-#include <array>
 #include <optional>
 
 namespace infalign {
