@@ -129,7 +129,7 @@ TEST_CASE("A rank functor is checked when it is put to use") {
   CHECK(error_of([&] { calibrate_leave_one_out_into(result, rewards, wrong_rank{}); }) == wrong);
 }
 
-TEST_CASE("The rewards of a flat batch may be a std::vector or a std::span") {
+TEST_CASE("Without a reference table too, the rewards of a flat batch may be a std::vector or a std::span") {
   const std::vector<int> prompt{0, 1, 0, 1, 0};
   const std::vector<float> rewards{3, 8, 1, 7, 3};
   const array<float> expected{{0.75f, 1, 0, 0, 0.75f}};  // of 3 among 1, 3: below 1, tied 1

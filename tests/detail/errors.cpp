@@ -35,7 +35,7 @@ TEST_CASE("Messages concatenate strings and numbers") {
   CHECK(detail::concat(std::numeric_limits<Index>::min()) == "-9223372036854775808");
 }
 
-TEST_CASE("A position is an index, or a row and a column") {
+TEST_CASE("A position in an error is an index, or a row and a column") {
   CHECK(detail::position(5) == " at index 5");
   CHECK(detail::position(1, 2) == " at row 1, column 2");
 }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "arrays.hpp"
 #include "catch.hpp"
 
 #include <infalign/calibration/calibrate.hpp>
@@ -18,9 +19,6 @@ using Eigen::Index;
 
 namespace {
 
-template <class S>
-const S missing = std::numeric_limits<S>::quiet_NaN();
-
 bool same(const drift_check& a, const drift_check& b) {
   return a.distance == b.distance && a.p_value == b.p_value && a.mean == b.mean && a.effective_size == b.effective_size;
 }
@@ -34,12 +32,6 @@ double spread(const std::vector<S>& references, S reward, double u) {
     tied += z == reward;
   }
   return std::clamp((u * static_cast<double>(references.size() + 1) - below) / (tied + 1), 0., 1.);
-}
-
-/// rows × columns numbers from draw().
-template <class S, class F>
-matrix<S> table_of(Index rows, Index columns, F draw) {
-  return matrix<S>::NullaryExpr(rows, columns, [&] { return static_cast<S>(draw()); });
 }
 
 }  // namespace

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include <infalign/step/kl_controller.hpp>
 
+#include "arrays.hpp"
 #include "catch.hpp"
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <random>
 #include <type_traits>
 
@@ -15,8 +15,6 @@ namespace {
 struct measured {
   double kl, kl_per_token, sequences;
 };
-const double NaN = std::numeric_limits<double>::quiet_NaN();
-const double infinity = std::numeric_limits<double>::infinity();
 }  // namespace
 
 TEST_CASE("A fixed controller never changes beta") {
@@ -158,22 +156,23 @@ TEST_CASE("An invalid parameter or measurement is rejected, and beta is unchange
   };
   const adaptive_kl_per_sequence good{.beta = 0.1, .target = 6};
   CHECK(rejected(good, NaN, 1) == "adaptive_kl: expected a finite kl, got NaN");
-  CHECK(rejected(good, infinity, 1) == "adaptive_kl: expected a finite kl, got inf");
+  CHECK(rejected(good, infinity<double>, 1) == "adaptive_kl: expected a finite kl, got inf");
   CHECK(rejected(good, 1, -1) == "adaptive_kl: expected n of at least 0, got -1");
   CHECK(rejected(good, 1, NaN) == "adaptive_kl: expected n of at least 0, got NaN");
-  CHECK(rejected(good, 1, infinity) == "adaptive_kl: expected n of at least 0, got inf");
+  CHECK(rejected(good, 1, infinity<double>) == "adaptive_kl: expected n of at least 0, got inf");
   CHECK(rejected({.beta = 0, .target = 6}, 1, 1) == "adaptive_kl: expected a beta finite and above 0, got 0");
   CHECK(rejected({.beta = NaN, .target = 6}, 1, 1) == "adaptive_kl: expected a beta finite and above 0, got NaN");
-  CHECK(rejected({.beta = infinity, .target = 6}, 1, 1) == "adaptive_kl: expected a beta finite and above 0, got inf");
+  CHECK(rejected({.beta = infinity<double>, .target = 6}, 1, 1) ==
+        "adaptive_kl: expected a beta finite and above 0, got inf");
   CHECK(rejected({.beta = 0.1, .target = 0}, 1, 1) == "adaptive_kl: expected a target finite and above 0, got 0");
   CHECK(rejected({.beta = 0.1, .target = -6}, 1, 1) == "adaptive_kl: expected a target finite and above 0, got -6");
   CHECK(rejected({.beta = 0.1, .target = 6, .horizon = 0}, 1, 1) ==
         "adaptive_kl: expected a horizon finite and above 0, got 0");
-  CHECK(rejected({.beta = 0.1, .target = 6, .horizon = infinity}, 1, 1) ==
+  CHECK(rejected({.beta = 0.1, .target = 6, .horizon = infinity<double>}, 1, 1) ==
         "adaptive_kl: expected a horizon finite and above 0, got inf");
   CHECK(rejected({.beta = 0.1, .target = 6, .least = 0}, 1, 1) ==
         "adaptive_kl: expected a smallest beta (least) finite and above 0, got 0");
-  CHECK(rejected({.beta = 0.1, .target = 6, .most = infinity}, 1, 1) ==
+  CHECK(rejected({.beta = 0.1, .target = 6, .most = infinity<double>}, 1, 1) ==
         "adaptive_kl: expected a largest beta (most) finite and above 0, got inf");
   CHECK(rejected({.beta = 0.1, .target = 6, .least = 0.2}, 1, 1) ==
         "adaptive_kl: expected a beta from 0.2 to 10, got 0.1");

@@ -58,7 +58,7 @@ TEST_CASE("Credit for the best of 2 on binary rewards") {
         1e-15);
 }
 
-TEST_CASE("An estimator called by itself writes to its result, with a workspace or without") {
+TEST_CASE("max_at_n writes to its result if it is called by itself") {
   const array<double> rewards{{1, 2, 6}};
   const Eigen::Map<const array<double>> group(rewards.data(), 3);
   workspace space;

@@ -160,7 +160,7 @@ TEMPLATE_TEST_CASE("MaxRL has the values of its formula, and is the sum of the c
   CHECK(distance(A(r), sum) < 400 * epsilon<S>);
 }
 
-TEST_CASE("An estimator called by itself writes to its result, with a workspace or without") {
+TEST_CASE("order_weighted and max_rl write to their results if they are called by themselves") {
   const array<double> rewards{{1, 2, 6}};
   const Eigen::Map<const array<double>> group(rewards.data(), 3);
   workspace space;

@@ -488,7 +488,7 @@ TEST_CASE("Rewards in a row are the responses to one prompt") {
   CHECK(same_result(step(b.on_policy(0, b.M), b.rewards.row(0)), step(b.on_policy(0, b.M), first)));
 }
 
-TEMPLATE_TEST_CASE("The rewards of a flat batch may be a std::vector or a std::span", "", float, double) {
+TEMPLATE_TEST_CASE("A step takes the rewards of a flat batch as a std::vector or a std::span", "", float, double) {
   using S = TestType;
   const buffers<S> b(14);
   const std::vector<int> prompt{0, 0, 1, 1, 1, 0, 2, 2, 2, 2, 2, 2};

@@ -11,7 +11,7 @@ using namespace infalign;
 namespace {
 
 template <class T>
-using rows_of = Eigen::Array<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using row_major = Eigen::Array<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 /// 3 × 4 of 0, 1, 2, … by rows.
 matrix<double> counted() {
@@ -108,9 +108,9 @@ TEST_CASE("A temporary does not convert to a view") {
 }
 
 TEST_CASE("A mask may have any scalar type") {
-  const rows_of<bool> bits{{true, false}, {true, true}};
-  const rows_of<unsigned char> bytes{{1, 0}, {1, 1}};
-  const rows_of<int> numbers{{1, 0}, {1, 1}};
+  const row_major<bool> bits{{true, false}, {true, true}};
+  const row_major<unsigned char> bytes{{1, 0}, {1, 1}};
+  const row_major<int> numbers{{1, 0}, {1, 1}};
   const matrix<float> now{{-1, -2}, {-3, -4}};
   CHECK(equal(token_batch<float, bool>{.log_probabilities = now, .mask = bits}.mask, bits));
   CHECK(equal(token_batch<float, unsigned char>{.log_probabilities = now, .mask = bytes}.mask, bytes));

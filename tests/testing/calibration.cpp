@@ -25,7 +25,7 @@ calibration_function by(const Place& place) {
   };
 }
 
-const calibration_function ours = [](const auto& reference, const auto& prompt, const auto& rewards) {
+const calibration_function our_ranks = [](const auto& reference, const auto& prompt, const auto& rewards) {
   return calibrate(reference, prompt, rewards);
 };
 const auto strict = by([](double below, double, double K) { return below / K; });
@@ -36,10 +36,10 @@ const auto with_itself = by([](double below, double tied, double K) { return (be
 }  // namespace
 
 TEST_CASE("calibrate passes every check of a calibration") {
-  CHECK(checks::uniform_on_reference(ours));
-  CHECK(checks::is_mid_rank(ours));
-  CHECK(checks::covers_distribution(ours));
-  CHECK(checks::calibration_invariant_to_monotone_map(ours));
+  CHECK(checks::uniform_on_reference(our_ranks));
+  CHECK(checks::is_mid_rank(our_ranks));
+  CHECK(checks::covers_distribution(our_ranks));
+  CHECK(checks::calibration_invariant_to_monotone_map(our_ranks));
 }
 
 TEST_CASE("Ranks that break ties one way are not uniform on the reference, and not mid-ranks") {

@@ -2,6 +2,7 @@
 #include <infalign/testing/invariance.hpp>
 
 #include "arrays.hpp"
+#include "pipelines.hpp"
 
 #include <vector>
 
@@ -23,10 +24,8 @@ pipeline by_prompt(const F& f) {
   }};
 }
 
-const pipeline identity{[](const response_batch& b) { return b["reward"]; }};
 const pipeline minus_batch_mean{
     [](const response_batch& b) -> array<double> { return b["reward"] - b["reward"].mean(); }};
-const auto minus_mean = by_prompt([](const array<double>& r) -> array<double> { return r - r.mean(); });
 const auto over_largest =
     by_prompt([](const array<double>& r) -> array<double> { return r / std::max(1e-9, r.abs().maxCoeff()); });
 const auto is_largest =
@@ -35,41 +34,41 @@ const auto is_largest =
 }  // namespace
 
 TEST_CASE("A shift of one prompt is another change than a shift of the batch") {
-  CHECK(!checks::invariant_to_shift(identity, "reward", scope::batch));
+  CHECK(!checks::invariant_to_shift(unchanged, "reward", scope::batch));
   CHECK(checks::invariant_to_shift(minus_batch_mean, "reward", scope::batch));
   CHECK(!checks::invariant_to_shift(minus_batch_mean, "reward", scope::prompt));
   CHECK(checks::invariant_to_shift(minus_mean, "reward", scope::batch));
   CHECK(checks::invariant_to_shift(minus_mean, "reward", scope::prompt));
-  const auto r = checks::invariant_to_shift(identity, "reward", scope::prompt);
+  const auto r = checks::invariant_to_shift(unchanged, "reward", scope::prompt);
   CHECK(r.check == "invariant_to_shift(\"reward\", prompt)");
   CHECK(r.finding == "Adding 1 to \"reward\" in prompt 0 changes the result of response 0 from 0 to 1.");
   CHECK(r.counterexample.names == std::vector<std::string>{"prompt", "reward", "result", "result then", "reward then"});
 }
 
 TEST_CASE("Scales and monotone maps") {
-  CHECK(error_of([] { checks::invariant_to_scale(identity, "length", scope::batch); }) ==
+  CHECK(error_of([] { checks::invariant_to_scale(unchanged, "length", scope::batch); }) ==
         "invariant_to_scale: expected the name of an input, got length");
-  CHECK(checks::invariant_to_scale(identity, "reward", scope::batch).check == "invariant_to_scale(\"reward\", batch)");
+  CHECK(checks::invariant_to_scale(unchanged, "reward", scope::batch).check == "invariant_to_scale(\"reward\", batch)");
   CHECK(checks::invariant_to_scale(over_largest, "reward", scope::prompt));
   CHECK(!checks::invariant_to_shift(over_largest, "reward", scope::prompt));
   CHECK(!checks::invariant_to_monotone_map(over_largest, "reward", scope::prompt));
   CHECK(!checks::invariant_to_scale(minus_mean, "reward", scope::batch));
   CHECK(checks::invariant_to_monotone_map(is_largest, "reward", scope::prompt));
   CHECK(checks::scales_with(minus_mean, "reward"));
-  CHECK(checks::scales_with(identity, "reward"));
+  CHECK(checks::scales_with(unchanged, "reward"));
   const auto r = checks::scales_with(over_largest, "reward");
   CHECK(!r);
   CHECK(r.counterexample.names[2] == "result x 2");
 }
 
 TEST_CASE("Results stay with their responses, in any order and any cut") {
-  for (const auto* f : {&identity, &minus_mean, &over_largest}) {
+  for (const auto* f : {&unchanged, &minus_mean, &over_largest}) {
     CHECK(checks::invariant_to_order(*f));
     CHECK(checks::independent_prompts(*f));
   }
   CHECK(checks::invariant_to_order(minus_batch_mean));
   CHECK(!checks::independent_prompts(minus_batch_mean));
-  CHECK(checks::independent_responses(identity));
+  CHECK(checks::independent_responses(unchanged));
   const auto siblings = checks::independent_responses(minus_mean);
   CHECK(!siblings);
   CHECK(siblings.responses == 2);
@@ -107,7 +106,7 @@ TEST_CASE("A baseline must not contain the reward that it is subtracted from") {
   });
   const pipeline several{others.function, {{}}, false, 2};
   CHECK(checks::baseline_excludes_itself(several, "reward"));
-  CHECK(checks::baseline_excludes_itself(identity, "reward"));
+  CHECK(checks::baseline_excludes_itself(unchanged, "reward"));
   const pipeline mean{minus_mean.function, {{}}, false, 2};
   const auto r = checks::baseline_excludes_itself(mean, "reward");
   CHECK(r.finding == "Adding 1 to the reward of response 0 changes its baseline, reward - result, from 0 to 0.5.");

@@ -2,6 +2,7 @@
 #include <infalign/testing/rewards.hpp>
 
 #include "arrays.hpp"
+#include "pipelines.hpp"
 
 #include <stdexcept>
 
@@ -10,30 +11,12 @@ using checks::pipeline;
 using checks::response_batch;
 using Eigen::Index;
 
-namespace {
-
-const pipeline identity{[](const response_batch& b) { return b["reward"]; }};
-
-/// Rewards less the mean of the scored ones of the prompt.
-const pipeline minus_mean{[](const response_batch& b) {
-  array<double> result(b.size());
-  for (const auto& [p, group] : b.members()) {
-    double sum = 0, n = 0;
-    for (const auto i : group)
-      if (!detail::is_nan(b["reward"][i])) sum += b["reward"][i], n += 1;
-    for (const auto i : group) result[i] = b["reward"][i] - sum / std::max(1.0, n);
-  }
-  return result;
-}};
-
-}  // namespace
-
 TEST_CASE("in_range and finite look at every result") {
-  CHECK(checks::in_range(identity, -4, 4));
-  const auto low = checks::in_range(identity, -3.5, 4), high = checks::in_range(identity, -4, 3.25);
+  CHECK(checks::in_range(unchanged, -4, 4));
+  const auto low = checks::in_range(unchanged, -3.5, 4), high = checks::in_range(unchanged, -4, 3.25);
   CHECK(low.finding == "The result of response 0 is -4.");
   CHECK(high.finding == "The result of response 0 is 4.");
-  CHECK(checks::finite(identity));
+  CHECK(checks::finite(unchanged));
   for (const double bad : {NaN, infinity<double>, -infinity<double>}) {
     const pipeline at_two{
         [=](const response_batch& b) -> array<double> { return (b["reward"] == 2).select(bad, b["reward"]); }};
@@ -55,7 +38,7 @@ TEST_CASE("zero_mean is of each prompt") {
 
 TEST_CASE("Equal responses have the result 0") {
   CHECK(checks::zero_for_equal_responses(minus_mean));
-  const auto r = checks::zero_for_equal_responses(identity);
+  const auto r = checks::zero_for_equal_responses(unchanged);
   CHECK(r.finding == "All responses to prompt 0 are made equal to response 0, and the result of response 0 is 1.");
   CHECK(r.responses == 1);
 }
@@ -98,9 +81,9 @@ TEST_CASE("rejects wants an exception wherever the wrong input is") {
         "rejects: expected the name of an input, got length");
   for (const double bad : {NaN, infinity<double>, -infinity<double>}) {
     CHECK(checks::rejects(strict, "reward", bad));
-    CHECK(!checks::rejects(identity, "reward", bad));
+    CHECK(!checks::rejects(unchanged, "reward", bad));
   }
-  CHECK(checks::rejects(identity, "reward", infinity<double>).finding ==
+  CHECK(checks::rejects(unchanged, "reward", infinity<double>).finding ==
         "The reward inf of response 0 is accepted, with the result inf.");
   const pipeline looks_at_first{[](const response_batch& b) {
     if (detail::is_nan(b["reward"][0])) throw std::invalid_argument("NaN");

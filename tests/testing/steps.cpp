@@ -14,7 +14,7 @@ using Eigen::Index;
 namespace {
 
 const policy_gradient step{k3_token_loss{.beta = 0.1}, leave_one_out{}, ppo_clip{}, token_mean{}};
-const training_step ours{[](const token_case& c) { return step(c.batch(), c.prompt, c.rewards).gradient; }, 2};
+const training_step our_step{[](const token_case& c) { return step(c.batch(), c.prompt, c.rewards).gradient; }, 2};
 
 /// −mask·reward, by one over `weight(case)`.
 template <class Weight>
@@ -27,11 +27,11 @@ const auto by_tokens = plain([](const token_case& c) { return c.mask.sum(); });
 }  // namespace
 
 TEST_CASE("The library's step passes every check of a step") {
-  CHECK(checks::no_gradient_at_masked_tokens(ours));
-  CHECK(checks::ignores_masked_tokens(ours));
-  CHECK(checks::ignores_padding(ours));
-  CHECK(checks::ratio_of_one_is_on_policy(ours));
-  CHECK(checks::step_invariant_to_order(ours));
+  CHECK(checks::no_gradient_at_masked_tokens(our_step));
+  CHECK(checks::ignores_masked_tokens(our_step));
+  CHECK(checks::ignores_padding(our_step));
+  CHECK(checks::ratio_of_one_is_on_policy(our_step));
+  CHECK(checks::step_invariant_to_order(our_step));
 }
 
 TEST_CASE("Masked tokens with a gradient are found, and the case is as small as can be") {
@@ -137,7 +137,7 @@ TEST_CASE("A gradient of another shape is an error in the report") {
 TEST_CASE("Simpler token cases end") {
   checks::random_source random(3);
   for (int n = 0; n < 30; ++n) {
-    auto c = detail::draw_token_case(ours, random);
+    auto c = detail::draw_token_case(our_step, random);
     CHECK((c.mask.rowwise().sum() >= 1).all());
     CHECK((c.log_probabilities < 0).all());
     CHECK((c.off_policy || same(c.log_probabilities, c.old_log_probabilities)));
