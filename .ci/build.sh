@@ -4,7 +4,7 @@
 
 # What examples/libtorch needs.
 # shellcheck disable=SC2034  # used by the scripts that source this
-libtorch_packages="libtorch-dev libsentencepiece-dev libcli11-dev zlib1g-dev libopenblas0-pthread gnuplot-nox"
+libtorch_packages="libtorch-dev libcli11-dev zlib1g-dev libopenblas0-pthread gnuplot-nox"
 
 say() { printf '== %s\n' "$*" >&2; }
 

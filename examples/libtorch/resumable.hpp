@@ -57,37 +57,52 @@ class progress {
   clock::time_point start_ = clock::now(), shown_ = start_;
 };
 
-/// Reads model, optimizer, step and numbers from a file written by `save`. Returns false if there is no such file.
-inline bool load(const fs::path& file, torch::nn::Module& model, torch::optim::Optimizer* optimizer, int64_t& step,
-                 std::vector<double>& numbers) {
+/// The state of a stage: its model; a second model with the average of the weights of about the last 50 steps, or null;
+/// numbers of its own; and how many steps are done.
+struct state {
+  torch::nn::Module& model;
+  torch::nn::Module* average = nullptr;
+  std::vector<double> numbers = {};
+  int64_t step = 0;
+};
+
+/// Reads a state from a file written by `save`. Returns false if there is no such file.
+inline bool load(const fs::path& file, state& s, torch::optim::Optimizer* optimizer = nullptr) {
   if (!fs::exists(file)) return false;
-  torch::serialize::InputArchive archive, part;
+  torch::serialize::InputArchive archive, part, average;
   archive.load_from(file.string());
   archive.read("model", part);
-  model.load(part);
+  s.model.load(part);
+  if (s.average != nullptr) {
+    archive.read("average", average);
+    s.average->load(average);
+  }
   c10::IValue value;
   archive.read("step", value);
-  step = value.toInt();
+  s.step = value.toInt();
   archive.read("numbers", value);
-  numbers = value.toDoubleVector();
-  if (torch::serialize::InputArchive state; optimizer != nullptr && archive.try_read("optimizer", state))
-    optimizer->load(state);
+  s.numbers = value.toDoubleVector();
+  if (torch::serialize::InputArchive kept; optimizer != nullptr && archive.try_read("optimizer", kept))
+    optimizer->load(kept);
   return true;
 }
 
 /// Writes another file and renames it, so that the file is complete or absent. The optimizer is saved while work is
 /// left.
-inline void save(const fs::path& file, const torch::nn::Module& model, const torch::optim::Optimizer* optimizer,
-                 int64_t step, const std::vector<double>& numbers) {
-  torch::serialize::OutputArchive archive, part;
-  model.save(part);
+inline void save(const fs::path& file, const state& s, const torch::optim::Optimizer* optimizer) {
+  torch::serialize::OutputArchive archive, part, average;
+  s.model.save(part);
   archive.write("model", part);
-  archive.write("step", c10::IValue(step));
-  archive.write("numbers", c10::IValue(numbers));
+  if (s.average != nullptr) {
+    s.average->save(average);
+    archive.write("average", average);
+  }
+  archive.write("step", c10::IValue(s.step));
+  archive.write("numbers", c10::IValue(s.numbers));
   if (optimizer != nullptr) {
-    torch::serialize::OutputArchive state;
-    optimizer->save(state);
-    archive.write("optimizer", state);
+    torch::serialize::OutputArchive kept;
+    optimizer->save(kept);
+    archive.write("optimizer", kept);
   }
   const auto aside = file.string() + ".part";
   archive.save_to(aside);
@@ -102,29 +117,32 @@ struct stage {
   double learning_rate;
 };
 
-/// Calls work(step, numbers) for each step that is not in the stage's file yet. `work` computes gradients and returns a
-/// text on its progress. `numbers` is its own state, which is saved too. The random numbers of a step depend on the
-/// stage and the step only, so that a stop changes nothing. Saves every two minutes, at the end, and when it is
-/// stopped.
+/// Calls work(numbers) for each step that is not in the stage's file yet. `work` computes gradients and returns a text
+/// on its progress. The random numbers of a step depend on the stage and the step only, so that a stop changes nothing.
+/// Saves every two minutes, at the end, and when it is stopped.
 template <class Work>
-void train(const stage& s, torch::nn::Module& model, std::vector<double>& numbers, const Work& work) {
-  torch::optim::Adam optimizer(model.parameters(), torch::optim::AdamOptions(s.learning_rate).betas({0.9, 0.98}));
-  int64_t step = 0;
-  load(s.file, model, &optimizer, step, numbers);
-  progress line(s.name, s.steps, step);
+void train(const stage& stage, state& s, const Work& work) {
+  torch::optim::Adam optimizer(s.model.parameters(), torch::optim::AdamOptions(stage.learning_rate).betas({0.9, 0.98}));
+  load(stage.file, s, &optimizer);
+  progress line(stage.name, stage.steps, s.step);
   auto saved = std::chrono::steady_clock::now();
-  while (step < s.steps) {
-    const double warm = std::min(1.0, static_cast<double>(step + 1) / 20);
-    const double left = 1 - static_cast<double>(step) / static_cast<double>(s.steps);
-    optimizer.param_groups()[0].options().set_lr(s.learning_rate * warm * left);
-    torch::manual_seed(hash_of(s.name) + 1'000'003 * static_cast<std::uint64_t>(step));
+  while (s.step < stage.steps) {
+    const auto done = static_cast<double>(s.step);
+    const double warm = std::min(1.0, (done + 1) / 20), left = 1 - done / static_cast<double>(stage.steps);
+    optimizer.param_groups()[0].options().set_lr(stage.learning_rate * warm * left);
+    torch::manual_seed(hash_of(stage.name) + 1'000'003 * static_cast<std::uint64_t>(s.step));
     optimizer.zero_grad();
-    const std::string state = work(step, numbers);
+    const std::string text = work(s.numbers);
     optimizer.step();
-    line.at(++step, state);
+    if (s.average != nullptr) {
+      const torch::NoGradGuard no_gradient;
+      const auto from = s.model.parameters(), to = s.average->parameters();
+      for (std::size_t i = 0; i < to.size(); ++i) to[i].lerp_(from[i], std::max(0.02, 9 / (10 + done)));
+    }
+    line.at(++s.step, text);
     const auto now = std::chrono::steady_clock::now();
-    if (step == s.steps || stop_requested || now - saved > std::chrono::minutes(2)) {
-      save(s.file, model, step == s.steps ? nullptr : &optimizer, step, numbers);
+    if (s.step == stage.steps || stop_requested || now - saved > std::chrono::minutes(2)) {
+      save(stage.file, s, s.step == stage.steps ? nullptr : &optimizer);
       saved = now;
     }
     if (stop_requested) throw interrupted();

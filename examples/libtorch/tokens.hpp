@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 the infalign authors
-// The layout of text as tokens, for the program that prepares it and the one that trains on it.
+// The layout of text as tokens.
 #pragma once
 
 #include <cstdint>
@@ -8,12 +8,12 @@
 
 namespace trainer {
 
-/// Tokens that are not text.
-inline constexpr std::int64_t padding = 0, end_of_text = 1, unknown = 2;
+/// Tokens that are not text. `boundary` stands before and after each text.
+inline constexpr std::int64_t padding = 0, boundary = 1;
 
-/// A prompt is cut to its last 32 tokens and padded on the left; a response is cut to its first 16 tokens and padded on
-/// the right. So every response begins at the same position. Its end is a separate token, if that is among the 16.
-inline constexpr std::int64_t prompt_length = 32, response_length = 16;
+/// A prompt has at most 48 tokens and is padded on the left; a response is cut to its first 24 tokens and padded on the
+/// right. So every response begins at the same position.
+inline constexpr std::int64_t prompt_length = 48, response_length = 24;
 
 /// A hash that is equal on all systems (FNV-1a).
 inline std::uint64_t hash_of(std::string_view text) {
