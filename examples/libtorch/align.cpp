@@ -161,13 +161,15 @@ class run {
     }
     if (fs::exists(in("held_out.reference.npy"))) return;
     torch::manual_seed(999);
-    const auto m = measure(reference_, nullptr, score_, held_out_, o_.references);
+    const auto m = measure(reference_, nullptr, score_, held_out_, std::max<int64_t>(64, o_.references));
     write_samples(in("held_out.samples.json"), m, sets.held_out);
     infalign::write_npy(in("held_out.reference.npy"), m.rewards);
   }
 
   matrix<float> reference_rewards() const {
     const infalign::npy_table<float> table(table_);
+    if (table.rows() != prompts_.size(0) || table.row(0).size() != o_.references)
+      throw std::invalid_argument(o_.folder.string() + " has reference rewards from a run with other options");
     matrix<float> result(table.rows(), o_.references);
     for (Eigen::Index p = 0; p < table.rows(); ++p) result.row(p) = table.row(p).transpose();
     return result;
