@@ -55,7 +55,8 @@ build() {
   local generator=()  # if empty, an error in the bash of macOS unless it is expanded as below
   command -v make >/dev/null || generator=(-G Ninja)
   mkdir -p "$folder"
-  local configure=(cmake -S . -B "$folder" ${generator[@]+"${generator[@]}"} -DCMAKE_BUILD_TYPE=Release "$@")
+  # -O2, which most programs are built with, takes a sixth less time than CMake's -O3. The campaign `flags` has -O3.
+  local configure=(cmake -S . -B "$folder" ${generator[@]+"${generator[@]}"} -DCMAKE_BUILD_TYPE=Release "-DCMAKE_CXX_FLAGS_RELEASE=-O2 -DNDEBUG" "$@")
   if ! "${configure[@]}" >"$folder/configure.log" 2>&1; then
     # shellcheck disable=SC2086  # a list of words
     install_packages $libraries
