@@ -253,9 +253,8 @@ class run {
 int main(int count, char** arguments) {
   options o;
   CLI::App app{
-      "Aligns a small language model for best-of-4 and worst-of-4, and writes to FOLDER. Without a model, it makes up "
-      "a "
-      "world and trains one."};
+      "Aligns a small language model for best-of-4 and worst-of-4, and writes to FOLDER. Without a model, it makes one "
+      "up, and a world to train it on."};
   app.add_option("FOLDER", o.folder)->required();
   auto* const model =
       app.add_option("--model", o.model, "a model in the first format of llama2.c")->check(CLI::ExistingFile);
