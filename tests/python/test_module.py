@@ -55,6 +55,8 @@ class Calibration(unittest.TestCase):
         u = ia.calibrate(REFERENCE, REWARDS)
         np.testing.assert_allclose(ia.transform(u, lambda x: x**2), u**2)
         np.testing.assert_allclose((ia.calibration(REFERENCE) | np.sqrt | ia.power(2))(REWARDS), u)
+        rows = lambda x: np.hstack([np.sqrt(x).reshape(-1, 2)] * 2)[:, :2]  # noqa: E731  (with other numbers between its rows)
+        np.testing.assert_array_equal(ia.transform(u, rows), np.sqrt(u))
         with self.assertRaisesRegex(ValueError, "calibrated rewards in \\[0, 1\\]"):
             ia.transform([2.0], np.sqrt)
 

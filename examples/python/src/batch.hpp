@@ -26,6 +26,8 @@ struct number_rows {
     if (!flat) detail::fail("infalign", "numbers of one dimension", detail::concat(rows, " x ", columns));
     return {data, columns};
   }
+  /// All numbers, row by row.
+  array<S> one_by_one() const { return as_matrix().template reshaped<Eigen::RowMajor>(); }
   Index size() const { return rows * columns; }
 };
 

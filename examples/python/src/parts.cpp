@@ -103,13 +103,13 @@ void any_transform::apply(const detail::rows_view<S>& rows, Index columns, unsco
       detail::transform_rows<S>(how, identity{}, rows, rows);  // checks the numbers
       py::array_t<S> u(rows.size());
       for (Index r = 0; r < rows.rows; ++r) std::copy_n(rows.row(r), rows.columns, u.mutable_data() + r * rows.columns);
-      const auto y = read_rows<S>("values of a transform", f->function()(u));
+      const array<S> y = read_rows<S>("values of a transform", f->function()(u)).one_by_one();
       if (y.size() != rows.size())
         detail::fail("transform", detail::concat(rows.size(), " values from the function, one for each number"),
                      detail::concat(y.size()));
       for (Index r = 0; r < rows.rows; ++r)
         for (Index c = 0; c < rows.columns; ++c) {
-          const S value = y.data[r * rows.columns + c];
+          const S value = y[r * rows.columns + c];
           if (!detail::is_finite(value) && !detail::is_nan(rows.row(r)[c]))
             detail::fail("transform", "a finite value of the transform",
                          detail::concat(value, " for ", rows.row(r)[c]));
