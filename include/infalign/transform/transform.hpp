@@ -83,35 +83,34 @@ void transform_numbers(const transform_call& how, const F& phi, const S* in, S* 
   if (n < fewest) return one_by_one(n);
   const auto& f = function_of_many<S>(phi);
   constexpr int N = 256 / sizeof(S);
-  // Blocks of N, until one has a number that is an error, NaN, or outside [0, 1].
-  const S* from = in;
-  S* to = out;
-  Eigen::Index end = n;
-  const auto apply_blocks = [&](auto) {
-    S copy[std::size_t{N}];
-    for (; i + N <= end; i += N) {
-      const S* u = from + i;
-      if (from == to) u = std::copy_n(u, N, copy) - N;
-      if (apply_on_unit_interval<N>(f, u, to + i)) continue;
-      if (from == to) std::copy_n(copy, N, to + i);
-      return;
-    }
+  // Blocks of N, until one has a number that is an error, NaN, or outside [0, 1]. Returns how many numbers they have.
+  const auto blocks = [&](const S* from, S* to, Eigen::Index size) {
+    Eigen::Index done = 0;
+    at_full_width([&](auto) {
+      S copy[std::size_t{N}];
+      for (; done + N <= size; done += N) {
+        const S* u = from + done;
+        if (from == to) u = std::copy_n(u, N, copy) - N;
+        if (apply_on_unit_interval<N>(f, u, to + done)) continue;
+        if (from == to) std::copy_n(copy, N, to + done);
+        return;
+      }
+    });
+    return done;
   };
   while (fits(f) && i + N <= n) {
-    at_full_width(apply_blocks);
-    one_by_one(std::min(i + N, n));
+    i += blocks(in + i, out + i, n - i);
+    if (i + N <= n) one_by_one(i + N);
   }
   // What is left, as a block that is filled up with its last number: one by one, each would be prepared anew.
-  const Eigen::Index first_left = i, left = n - i;
+  const Eigen::Index left = n - i;
   if (requires { phi.prepare(S{}); } && fits(f) && left >= fewest) {
     S block[std::size_t{N}];
     std::fill(std::copy_n(in + i, left, block), block + N, in[n - 1]);
-    from = to = block, end = N, i = 0;
-    at_full_width(apply_blocks);
-    if (i == N)
-      std::copy_n(block, left, out + first_left), i = n;
-    else
-      i = first_left;
+    if (blocks(block, block, N) == N) {
+      std::copy_n(block, left, out + i);
+      return;
+    }
   }
   one_by_one(n);
 }
