@@ -4,6 +4,7 @@
 from typing import Any, NamedTuple
 
 from . import _core
+from .shaped import weighted
 
 
 class LossOutputs(NamedTuple):
@@ -26,11 +27,8 @@ def loss(surrogate, kl=None):
         from . import torch as infalign_torch
 
         row = lambda x: None if x is None else x.reshape(1, -1)  # noqa: E731
-        advantages, weights = inputs.advantages, getattr(inputs, "loss_weights", None)
-        if weights is not None:
-            if kl is not None:
-                raise ValueError("infalign.prime_rl.loss: expected no loss_weights with a KL loss, got some")
-            advantages = advantages * weights
+        weights = getattr(inputs, "loss_weights", None)
+        advantages = weighted(inputs.advantages, weights, kl, "infalign.prime_rl.loss: expected no loss_weights")
         value, metrics = infalign_torch.loss(
             step, row(advantages), log_probabilities=row(inputs.trainer_logprobs),
             old_log_probabilities=row(inputs.inference_logprobs), reference_log_probabilities=row(inputs.ref_logprobs),

@@ -54,6 +54,15 @@ def as_scores(scores):
     return [float("nan") if s is None else float(s) for s in scores]
 
 
+def weighted(advantages, weights, kl, expected):
+    """Advantages times the weights of their tokens, if there are any. A KL loss has no advantages to multiply, so they are refused with one."""
+    if weights is None:
+        return advantages
+    if kl is not None:
+        raise ValueError(f"{expected} with a KL loss, got some")
+    return advantages * weights
+
+
 def text_of(prompt):
     """The name of a prompt: its text, or that of the last user message of a conversation."""
     if isinstance(prompt, str):

@@ -4,7 +4,7 @@
 import numpy as np
 
 from . import _core
-from .shaped import maybe_await, shaper
+from .shaped import maybe_await, shaper, weighted
 
 
 class compute_score:
@@ -72,11 +72,7 @@ def policy_loss(surrogate, kl=None):
                        **kwargs):
         from . import torch as infalign_torch
 
-        if rollout_is_weights is not None:
-            if kl is not None:
-                raise ValueError("infalign.verl.policy_loss: expected no rollout_is_weights with a KL loss, got some")
-            advantages = advantages * rollout_is_weights
-
+        advantages = weighted(advantages, rollout_is_weights, kl, "infalign.verl.policy_loss: expected no rollout_is_weights")
         means = {
             "token-mean": _core.token_mean(),
             "seq-mean-token-sum": _core.sequence_mean_of_token_sums(),

@@ -41,11 +41,7 @@ report run(const F& check) {
 
 /// The results of a function: a number for each response, or P × M.
 array<double> results_of(py::handle given) {
-  const auto rows = read_rows<double>("results of the function", given);
-  array<double> result(rows.size());
-  for (Index p = 0; p < rows.rows; ++p)
-    for (Index m = 0; m < rows.columns; ++m) result[p * rows.columns + m] = rows.data[p * rows.stride + m];
-  return result;
+  return read_rows<double>("results of the function", given).one_by_one();
 }
 
 matrix<double> matrix_of(const char* what, py::handle given) {
@@ -106,15 +102,12 @@ checks::training_step step_of(const py::object& function, Index smallest_group) 
 }
 
 checks::scope scope_of(const std::string& name) {
-  if (name == "prompt") return checks::scope::prompt;
-  if (name == "batch") return checks::scope::batch;
-  detail::fail("checks", "a scope of \"prompt\" or \"batch\"", "\"" + name + "\"");
+  return with_name<checks::scope>("checks", "a scope of \"prompt\" or \"batch\"", {"prompt", "batch"}, name);
 }
 
 checks::divergence divergence_of(const std::string& name) {
-  if (name == "reverse") return checks::divergence::reverse;
-  if (name == "forward") return checks::divergence::forward;
-  detail::fail("checks", "a divergence of \"reverse\" or \"forward\"", "\"" + name + "\"");
+  return with_name<checks::divergence>("checks", "a divergence of \"reverse\" or \"forward\"", {"reverse", "forward"},
+                                       name);
 }
 
 py::dict counterexample(const report& r) {
@@ -126,18 +119,27 @@ py::dict counterexample(const report& r) {
 
 using options = checks::options;
 
-/// Defines checks with these arguments before the options. Each kind of arguments is compiled once.
+/// Defines check(f, options, arguments...). Each kind of check and of arguments is compiled once.
+template <class... Args, class Check, class... Names>
+void define_check(py::module_& m, const char* name, const Check& check, const char* text, const Names&... names) {
+  const options usual;
+  m.def(
+      name,
+      [check](const py::object& f, Args... args, std::uint64_t seed, int cases, double tolerance, int simplifications) {
+        return run([&] { return check(f, options{seed, cases, tolerance, simplifications}, args...); });
+      },
+      arg("f"), names..., py::kw_only(), arg("seed") = usual.seed, arg("cases") = usual.cases,
+      arg("tolerance") = usual.tolerance, arg("simplifications") = usual.simplifications, text);
+}
+
+/// The same for a check of pipelines.
 template <class... Args, class... Names>
 void define(py::module_& m, const char* name, report (*check)(const any_pipeline&, const options&, Args...),
             const char* text, const Names&... names) {
-  m.def(
-      name,
-      [check](py::handle f, Args... args, std::uint64_t seed, int cases, double tolerance, int simplifications) {
-        const options o{seed, cases, tolerance, simplifications};
-        return run([&] { return check(pipeline_of(f), o, args...); });
-      },
-      arg("f"), names..., py::kw_only(), arg("seed") = 1, arg("cases") = 200, arg("tolerance") = 1e-6,
-      arg("simplifications") = 5000, text);
+  const auto of_pipeline = [check](const py::object& f, const options& o, const Args&... args) {
+    return check(pipeline_of(f), o, args...);
+  };
+  define_check<Args...>(m, name, of_pipeline, text, names...);
 }
 
 }  // namespace
@@ -287,16 +289,14 @@ void bind_checks(py::module_& core) {
   // Calibration: f(reference, rewards, prompt), as infalign.calibrate.
   const auto calibration = [&](const char* name, report (*check)(const checks::calibration_function&, how),
                                const char* about) {
-    const auto checked = [check](const py::object& f, std::uint64_t seed, int cases, double tolerance,
-                                 int simplifications) {
-      const checks::calibration_function function = [&f](const matrix<double>& reference,
-                                                         const std::vector<int>& prompt, const array<double>& rewards) {
-        return called([&] { return results_of(f(copied(reference), copied(rewards), prompts_of(prompt))); });
-      };
-      return run([&] { return check(function, options{seed, cases, tolerance, simplifications}); });
+    const auto checked = [check](const py::object& f, how o) {
+      return check(
+          [&f](const matrix<double>& reference, const std::vector<int>& prompt, const array<double>& rewards) {
+            return called([&] { return results_of(f(copied(reference), copied(rewards), prompts_of(prompt))); });
+          },
+          o);
     };
-    m.def(name, checked, arg("f"), py::kw_only(), arg("seed") = 1, arg("cases") = 200, arg("tolerance") = 1e-6,
-          arg("simplifications") = 5000, about);
+    define_check(m, name, checked, about);
   };
   calibration("uniform_on_reference", &checks::uniform_on_reference<>,
               "f(reference, rewards, prompt): a new response of the reference policy has the mean 1/2.");
@@ -323,9 +323,8 @@ void bind_checks(py::module_& core) {
                                                 const matrix<double>& mask) {
         return called([&] { return results_of(f(copied(now), copied(reference), copied(mask))); });
       };
-      options o{.seed = seed};
-      o.tolerance = tolerance;
-      return run([&] { return check(function, divergence_of(divergence), o); });
+      return run(
+          [&] { return check(function, divergence_of(divergence), options{.seed = seed, .tolerance = tolerance}); });
     };
     m.def(name, checked, arg("f"), arg("divergence") = "reverse", py::kw_only(), arg("seed") = 1,
           arg("tolerance") = 1e-6, about);
@@ -337,12 +336,10 @@ void bind_checks(py::module_& core) {
 
   // Steps: f(rewards, prompt, log_probabilities=..., ...), as a policy_gradient, or a function that returns the gradient.
   const auto step = [&](const char* name, report (*check)(const checks::training_step&, how), const char* about) {
-    const auto checked = [check](const py::object& f, Index smallest_group, std::uint64_t seed, int cases,
-                                 double tolerance, int simplifications) {
-      return run([&] { return check(step_of(f, smallest_group), options{seed, cases, tolerance, simplifications}); });
+    const auto checked = [check](const py::object& f, how o, Index smallest_group) {
+      return check(step_of(f, smallest_group), o);
     };
-    m.def(name, checked, arg("f"), arg("smallest_group") = 2, py::kw_only(), arg("seed") = 1, arg("cases") = 200,
-          arg("tolerance") = 1e-6, arg("simplifications") = 5000, about);
+    define_check<Index>(m, name, checked, about, arg("smallest_group") = 2);
   };
   step("no_gradient_at_masked_tokens", &checks::no_gradient_at_masked_tokens<>,
        "A step has the gradient 0 at masked tokens.");
@@ -368,8 +365,7 @@ void bind_checks(py::module_& core) {
             return gradient_of(accumulate(batches));
           });
         };
-        options o{.seed = seed, .cases = cases};
-        o.tolerance = tolerance;
+        const options o{.seed = seed, .cases = cases, .tolerance = tolerance};
         return run([&] { return checks::parts_sum_to_whole(function, smallest_group, o); });
       },
       arg("accumulate"), arg("smallest_group") = 2, py::kw_only(), arg("seed") = 1, arg("cases") = 200,
@@ -380,8 +376,7 @@ void bind_checks(py::module_& core) {
       "unbiased_step",
       [](const py::object& f, Index group_size, double beta, const std::string& divergence, std::uint64_t seed,
          double tolerance) {
-        options o{.seed = seed};
-        o.tolerance = tolerance;
+        const options o{.seed = seed, .tolerance = tolerance};
         return run([&] {
           return checks::unbiased_step(step_of(f, group_size), group_size, beta, divergence_of(divergence), o);
         });
@@ -401,7 +396,7 @@ void bind_checks(py::module_& core) {
       else
         for (Index i = 0; i < before.rewards().size(); ++i)
           prompts.push_back(static_cast<int>(i / before.rewards().columns));
-      return check(prompts, results_of(before.rewards().owner), results_of(after.rewards().owner));
+      return check(prompts, before.rewards().one_by_one(), after.rewards().one_by_one());
     };
     m.def(name, checked, arg("raw"), arg("shaped"), arg("prompt") = py::none(), about);
   };

@@ -4,9 +4,7 @@
 namespace infalign::python {
 
 unscored unscored_of(const std::string& name) {
-  if (name == "error") return unscored::error;
-  if (name == "propagate") return unscored::propagate;
-  detail::fail("infalign", "unscored of \"error\" or \"propagate\"", detail::concat("\"", name, "\""));
+  return with_name<unscored>("infalign", "unscored of \"error\" or \"propagate\"", {"error", "propagate"}, name);
 }
 
 bool is_single(py::handle numbers) {

@@ -19,6 +19,15 @@
 namespace infalign::python {
 
 namespace py = pybind11;
+
+/// The value of an enumeration with this name: value k has names[k]. `expected`: what the error says of the names.
+template <class Enum, std::size_t n>
+Enum with_name(const char* function, const char* expected, const char* const (&names)[n], const std::string& name) {
+  for (std::size_t k = 0; k < n; ++k)
+    if (name == names[k]) return static_cast<Enum>(k);
+  detail::fail(function, expected, "\"" + name + "\"");
+}
+
 /// "error" or "propagate".
 unscored unscored_of(const std::string& name);
 /// True if an object is an array of float32 or float16, or a tensor that becomes one.
@@ -161,7 +170,6 @@ void bind_rewards(py::module_& m);
 void bind_theory(py::module_& m);
 void bind_measures(py::module_& m);
 void bind_step(py::module_& m);
-void bind_checks(py::module_& core);
 void bind_checks(py::module_& core);
 
 }  // namespace infalign::python

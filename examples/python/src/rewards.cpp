@@ -119,11 +119,9 @@ const char* const models[] = {"pooled", "location", "location_scale"};
 any_prior make_prior(py::handle reference, const std::optional<std::string>& model, const std::optional<double>& weight,
                      const std::string& on_unscored) {
   std::optional<prior_model> chosen;
-  for (int i = 0; i < 3; ++i)
-    if (model == models[i]) chosen = static_cast<prior_model>(i);
-  if (model && !chosen)
-    detail::fail("calibration_prior", "a model of \"pooled\", \"location\" or \"location_scale\"",
-                 "\"" + *model + "\"");
+  if (model)
+    chosen = with_name<prior_model>("calibration_prior", "a model of \"pooled\", \"location\" or \"location_scale\"",
+                                    models, *model);
   if (weight && !chosen) detail::fail("calibration_prior", "a model beside the weight", "none");
   const auto how = unscored_of(on_unscored);
   return with_scalar(reference, [&]<class S>(S) -> any_prior {

@@ -50,12 +50,16 @@ Any part_of(py::handle p, const char* what) {
   throw py::type_error("expected " + std::string(what) + ", got " + std::string(py::repr(p)));
 }
 
+/// The part, or the usual one for None.
+template <class Any>
+Any part_or_usual(py::handle p, const char* what) {
+  return p.is_none() ? Any{} : part_of<Any>(p, what);
+}
+
 sampler_mode mode_of(const std::string& name) {
-  const char* const names[] = {"token_truncate", "token_mask", "sequence_truncate", "sequence_mask"};
-  for (int i = 0; i < 4; ++i)
-    if (name == names[i]) return static_cast<sampler_mode>(i);
-  detail::fail("infalign", "sampler_weights of token_truncate, token_mask, sequence_truncate or sequence_mask",
-               "\"" + name + "\"");
+  return with_name<sampler_mode>("infalign",
+                                 "sampler_weights of token_truncate, token_mask, sequence_truncate or sequence_mask",
+                                 {"token_truncate", "token_mask", "sequence_truncate", "sequence_mask"}, name);
 }
 
 /// The arrays of a batch. They own what `batch` views.
@@ -292,14 +296,11 @@ void bind_step(py::module_& m) {
   m.def(
       "order_weighted",
       [](py::handle weight, const std::string& baseline) {
-        const char* const names[] = {"none", "others", "group_mean"};
-        for (int i = 0; i < 3; ++i)
-          if (baseline == names[i])
-            return part<any_estimator>{
-                checked_part<any_estimator>(
-                    order_weighted{read_rows<double>("weight", weight).as_column(), static_cast<set_baseline>(i)}),
-                {"order_weighted", py::dict("weight"_a = weight, "baseline"_a = baseline)}};
-        detail::fail("order_weighted", "a baseline of none, others or group_mean", "\"" + baseline + "\"");
+        const auto chosen = with_name<set_baseline>("order_weighted", "a baseline of none, others or group_mean",
+                                                    {"none", "others", "group_mean"}, baseline);
+        return part<any_estimator>{
+            checked_part<any_estimator>(order_weighted{read_rows<double>("weight", weight).as_column(), chosen}),
+            {"order_weighted", py::dict("weight"_a = weight, "baseline"_a = baseline)}};
       },
       arg("weight"), arg("baseline") = "others",
       "The gradient of any ordered choice: order_weighted(order_weights(procedure)).");
@@ -423,11 +424,9 @@ void bind_step(py::module_& m) {
       .def(py::init([](py::object kl_part, py::object estimator, py::object surrogate, py::object aggregation,
                        const std::string& on_unscored) {
              gradient_step s;
-             s.parts = {
-                 part_of<any_kl>(kl_part, "a KL term such as k1_in_reward(0.05)"), estimator_of(estimator),
-                 surrogate.is_none() ? any_surrogate{} : part_of<any_surrogate>(surrogate, "a surrogate"),
-                 aggregation.is_none() ? any_aggregation{} : part_of<any_aggregation>(aggregation, "an aggregation"),
-                 unscored_of(on_unscored)};
+             s.parts = {part_of<any_kl>(kl_part, "a KL term such as k1_in_reward(0.05)"), estimator_of(estimator),
+                        part_or_usual<any_surrogate>(surrogate, "a surrogate"),
+                        part_or_usual<any_aggregation>(aggregation, "an aggregation"), unscored_of(on_unscored)};
              check_parts("policy_gradient", s.parts);
              s.arguments = py::make_tuple(kl_part, estimator, surrogate, aggregation, on_unscored);
              return s;
@@ -451,11 +450,10 @@ void bind_step(py::module_& m) {
       .def(py::init(
                [](py::object kl_part, py::object surrogate, py::object aggregation, const std::string& on_unscored) {
                  loss_step s;
-                 s.parts = {kl_part.is_none() ? any_kl{} : part_of<any_kl>(kl_part, "a KL term"),
+                 s.parts = {part_or_usual<any_kl>(kl_part, "a KL term"),
                             {},
-                            surrogate.is_none() ? any_surrogate{} : part_of<any_surrogate>(surrogate, "a surrogate"),
-                            aggregation.is_none() ? any_aggregation{}
-                                                  : part_of<any_aggregation>(aggregation, "an aggregation"),
+                            part_or_usual<any_surrogate>(surrogate, "a surrogate"),
+                            part_or_usual<any_aggregation>(aggregation, "an aggregation"),
                             unscored_of(on_unscored)};
                  if (s.parts.kl.in_reward.index() != 0)
                    detail::fail("policy_loss", "a KL loss or no_kl(): a KL in the reward is part of the advantages",
