@@ -237,6 +237,22 @@ class Losses(unittest.TestCase):
         infalign.torch.loss(step, torch.rand(2, 2), log_probabilities=half, reference_log_probabilities=half.detach())[0].backward()
         self.assertEqual(half.grad.dtype, torch.bfloat16)
 
+    @unittest.skipUnless(torch is not None and torch.cuda.is_available(), "no GPU")
+    def test_log_probabilities_on_a_gpu(self):
+        step = ia.policy_gradient(ia.k1_in_reward(0.05), ia.leave_one_out())
+        rewards, before = torch.rand(2, 2), -torch.rand(4, 3)
+        mask = torch.tensor([[True, True, False]] * 4)
+        grads = []
+        for device in ("cpu", "cuda"):
+            now = (before - 0.1).to(device).requires_grad_()
+            loss, metrics = infalign.torch.loss(step, rewards.to(device), log_probabilities=now,
+                                                reference_log_probabilities=before.to(device), mask=mask.to(device))
+            self.assertEqual(loss.device, now.device)
+            (3 * loss).backward()
+            self.assertEqual(now.grad.device, now.device)
+            grads.append((now.grad.cpu(), loss.item(), metrics.kl))
+        torch.testing.assert_close(grads[1], grads[0], rtol=0, atol=0)
+
 
 class MsSwift(unittest.TestCase):
     def test_an_orm(self):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The step in processes of torch.distributed (c10d, gloo): the shards add up to the whole batch, and one that fails ends all."""
+"""The step in processes of torch.distributed (c10d; gloo, and NCCL if there is a GPU): the shards add up to the whole batch, and one that fails ends all."""
 
 import multiprocessing
 import tempfile
@@ -10,6 +10,7 @@ import numpy as np
 import infalign as ia
 
 try:
+    import torch
     import torch.distributed as dist
 except ImportError:
     dist = None
@@ -28,12 +29,12 @@ def batch():
         "reference_log_probabilities": before, "mask": mask}
 
 
-def work(rank, ranks, file, broken, results):
+def work(rank, ranks, file, backend, broken, results):
     """One rank: its share of the prompts. The last of four ranks has none."""
     import infalign.torch
 
-    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=ranks)
-    cuts = {2: [0, 2, 5], 4: [0, 2, 3, 5, 5]}[ranks]
+    dist.init_process_group(backend, init_method=f"file://{file}", rank=rank, world_size=ranks)
+    cuts = {1: [0, 5], 2: [0, 2, 5], 4: [0, 2, 3, 5, 5]}[ranks]
     first, last = cuts[rank], cuts[rank + 1]
     rewards, tokens = batch()
     if broken:
@@ -47,12 +48,12 @@ def work(rank, ranks, file, broken, results):
     dist.destroy_process_group()
 
 
-def of_ranks(ranks, broken=False):
+def of_ranks(ranks, backend="gloo", broken=False):
     """What each rank has put, in their order. Fails after a minute."""
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     with tempfile.TemporaryDirectory() as folder:
-        processes = [context.Process(target=work, args=(r, ranks, folder + "/store", broken, results)) for r in range(ranks)]
+        processes = [context.Process(target=work, args=(r, ranks, folder + "/store", backend, broken, results)) for r in range(ranks)]
         for p in processes:
             p.start()
         try:
@@ -74,6 +75,14 @@ class Shards(unittest.TestCase):
         np.testing.assert_allclose(np.concatenate([g[2] for g in got]), whole.gradient, rtol=1e-12, atol=1e-15)
         for g in got:  # metrics are of the whole batch on each rank
             np.testing.assert_allclose(g[3:], (whole.metrics.kl, whole.metrics.reward), rtol=1e-12)
+
+    @unittest.skipUnless(dist is not None and torch.cuda.is_available() and dist.is_nccl_available(), "no GPU with NCCL")
+    def test_totals_go_through_a_gpu(self):
+        rewards, tokens = batch()
+        whole = STEP(rewards, **tokens)
+        ((_, loss, gradient, kl, reward),) = of_ranks(1, "nccl")
+        np.testing.assert_array_equal(gradient, whole.gradient)
+        self.assertEqual((loss, kl, reward), (whole.loss, whole.metrics.kl, whole.metrics.reward))
 
     def test_a_rank_that_fails_ends_all(self):
         first, second = of_ranks(2, broken=True)

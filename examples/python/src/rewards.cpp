@@ -333,7 +333,7 @@ void bind_rewards(py::module_& m) {
       .def(py::pickle(
           [](const any_prior& p) {
             return std::visit(
-                []<class S>(const calibration_prior<S>& x) {
+                []<class S>(const calibration_prior<S>& x) -> py::tuple {
                   const auto& s = x.state();
                   return py::make_tuple(sizeof(S) == 4, s.value, s.below, s.at_most, s.total, s.pairs, s.kept,
                                         s.offsets, s.prompts, s.every,
