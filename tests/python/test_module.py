@@ -39,6 +39,29 @@ class Calibration(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "prompt indices from 0 to 1, got 2"):
             shape.one(2, 0.5)
 
+    def test_every_way_to_call_one(self):
+        shape = ia.calibration(REFERENCE) | ia.normalized_exponential(10)
+        expected = shape.one(1, 30.0)
+        for value in (shape.one(1, 30), shape.one(np.int64(1), np.float32(30)), shape.one(1, reward=30.0), shape.one(prompt=1, reward=30.0)):
+            self.assertEqual(value, expected)
+        for wrong in (2, -1, 2**70):
+            with self.assertRaises((ValueError, TypeError)) as caught:
+                shape.one(wrong, 0.5)
+            self.assertIn("prompt" if wrong < 2**70 else "one(): incompatible function arguments", str(caught.exception))
+        with self.assertRaisesRegex(TypeError, r"^one\(\): incompatible function arguments"):
+            shape.one(1)
+        with self.assertRaisesRegex(TypeError, "calibration"):
+            ia.calibration.one(3, 1, 0.5)
+        calls = []
+
+        def failing(u):
+            calls.append(u)
+            raise KeyError("mine")
+
+        with self.assertRaisesRegex(KeyError, "mine"):
+            (ia.calibration(REFERENCE) | failing).one(1, 0.5)
+        self.assertEqual(len(calls), 1)
+
     def test_dtype_of_the_reference_decides(self):
         for reference, dtype in ((REFERENCE, np.float64), (REFERENCE.astype(np.float32), np.float32), ([[1, 2], [3, 4]], np.float64)):
             for rewards in (REWARDS, REWARDS.astype(np.float32), [[1, 2], [3, 4]]):

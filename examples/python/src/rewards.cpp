@@ -78,6 +78,27 @@ double shaped_one(const any_calibration& c, Index prompt, double reward) {
       *c.functor);
 }
 
+/// calibration.one. An int and a float by position do not go through pybind11's search for a function, which takes half
+/// of the time of the call. All else, and what fails, is left to calibration._one, which pybind11 has made.
+PyObject* one(PyObject* self, PyObject* const* arguments, Py_ssize_t count, PyObject* keywords) {
+  if (count == 2 && keywords == nullptr && PyLong_CheckExact(arguments[0]) && PyFloat_CheckExact(arguments[1])) try {
+      const auto prompt = PyLong_AsSsize_t(arguments[0]);
+      const auto& shape = *py::cast<const any_calibration*>(py::handle(self));
+      if (prompt >= 0) return PyFloat_FromDouble(shaped_one(shape, prompt, PyFloat_AS_DOUBLE(arguments[1])));
+    } catch (py::error_already_set& error) {  // of a transform in Python
+      error.restore();
+      return nullptr;
+    } catch (const std::exception&) {
+    }
+  PyErr_Clear();
+  const auto bound = py::reinterpret_steal<py::object>(PyObject_GetAttrString(self, "_one"));
+  return bound ? PyObject_Vectorcall(bound.ptr(), arguments, static_cast<std::size_t>(count), keywords) : nullptr;
+}
+
+PyMethodDef one_method{"one", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&one)),
+                       METH_FASTCALL | METH_KEYWORDS,
+                       "one(self, prompt: int, reward: float) -> float\n\nShapes the reward of one response."};
+
 template <real_scalar S>
 py::object leave_one_out(py::handle rewards, py::handle prompt, py::handle rank, py::handle prior,
                          unscored on_unscored) {
@@ -232,13 +253,14 @@ any_calibration make_calibration(const py::object& reference, const py::object& 
 }
 
 void bind_rewards(py::module_& m) {
-  py::class_<any_calibration>(
+  py::class_<any_calibration> calibration_class(
       m, "calibration",
       "calibration(reference, rank=None, *, prior=None, unscored='error')\n\n"
       "The rank of each reward among the reference rewards of its prompt, and then any transforms:\n"
       "shape = calibration(reference) | normalized_exponential(10); shape(rewards).\n\n"
       "reference: P x K; an array that is C-contiguous in its rows is not copied and must not change.\n"
-      "Its dtype decides: float32, else float64. Lists may have different lengths; None is NaN.")
+      "Its dtype decides: float32, else float64. Lists may have different lengths; None is NaN.");
+  calibration_class
       .def(py::init(&make_calibration), arg("reference"), arg("rank") = py::none(), py::kw_only(),
            arg("prior") = py::none(), arg("unscored") = "error")
       .def(
@@ -248,7 +270,7 @@ void bind_rewards(py::module_& m) {
           },
           arg("rewards"), arg("prompt") = py::none(),
           "Shapes rewards P x M, or a flat batch with the index of each response's prompt.")
-      .def("one", &shaped_one, arg("prompt"), arg("reward"), "Shapes the reward of one response.")
+      .def("one", &shaped_one, arg("prompt"), arg("reward"))
       .def(
           "__len__",
           [](const any_calibration& c) { return std::visit([](const auto& f) { return f.prompts; }, *c.functor); },
@@ -272,6 +294,9 @@ void bind_rewards(py::module_& m) {
         return py::make_tuple(py::module_::import("infalign.pickling").attr("calibration"),
                               py::make_tuple(c.reference, c.rank, c.prior, c.on_unscored, transform));
       });
+  calibration_class.attr("_one") = calibration_class.attr("one");
+  calibration_class.attr("one") = py::reinterpret_steal<py::object>(
+      PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(calibration_class.ptr()), &one_method));
   m.def(
       "calibrate",
       [](const py::object& reference, py::handle rewards, py::handle prompt, const py::object& rank,
