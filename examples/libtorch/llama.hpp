@@ -108,10 +108,10 @@ struct block_impl : torch::nn::Module {
       const auto P = past.prompt_keys.size(0), n = past.prompt_keys.size(2), M = B / P, t = keys.size(2);
       // All responses to a prompt in one product with its keys.
       const auto by_prompt = [&](const Tensor& of_responses) {
-        return of_responses.view({P, M, G, r * T, -1}).transpose(1, 2).reshape({P, G, M * r * T, -1});
+        return of_responses.reshape({P, M, G, r * T, -1}).transpose(1, 2).reshape({P, G, M * r * T, -1});
       };
       const auto by_response = [&](const Tensor& of_prompts) {
-        return of_prompts.view({P, G, M, r * T, -1}).transpose(1, 2).reshape({B, G, r * T, -1});
+        return of_prompts.reshape({P, G, M, r * T, -1}).transpose(1, 2).reshape({B, G, r * T, -1});
       };
       const auto to_prompt = torch::matmul(by_prompt(query), past.prompt_keys.transpose(2, 3)) + prompt_blocked;
       auto to_itself = torch::matmul(query, keys.transpose(2, 3));
@@ -120,7 +120,7 @@ struct block_impl : torch::nn::Module {
       read = by_response(torch::matmul(by_prompt(share.slice(-1, 0, n).contiguous()), past.prompt_values)) +
              torch::matmul(share.slice(-1, n), values);
     }
-    const auto attended = x + mix->forward(read.view({B, H, T, d}).transpose(1, 2).reshape({B, T, size.width}));
+    const auto attended = x + mix->forward(read.reshape({B, H, T, d}).transpose(1, 2).reshape({B, T, size.width}));
     const auto both = gate_and_wide->forward(norm_perceptron->forward(attended));
     return attended + narrow->forward(torch::silu(both.slice(-1, 0, size.hidden)) * both.slice(-1, size.hidden));
   }

@@ -207,6 +207,19 @@ TEST_CASE("a model read from a file says what the formulas say, whatever the pad
   CHECK((responses == padding).equal(log_p == 0));
 }
 
+TEST_CASE("the responses to one prompt alone are sampled and read as among others") {
+  const auto model = model_of(3, small);
+  const auto prompts = some_prompts();
+  const auto responses = sample(model, prompts, 3, response_length);
+  const auto together = log_probabilities(model, prompts, responses);
+  for (int64_t p = 0; p < prompts.size(0); ++p) {
+    const auto one = prompts.slice(0, p, p + 1);
+    CHECK(torch::allclose(log_probabilities(model, one, responses.slice(0, 3 * p, 3 * p + 3)),
+                          together.slice(0, 3 * p, 3 * p + 3), 0, 1e-5));
+    CHECK(sample(model, one, 3, response_length).size(0) == 3);
+  }
+}
+
 TEST_CASE("a response is read token by token as it is read at once") {
   const auto model = model_of(3);
   const auto prompts = some_prompts();
