@@ -26,8 +26,8 @@ struct options {
   fs::path folder, model, tokenizer, texts, lexicon;
   std::string command;
   std::size_t training_prompts = 1024, held_out_prompts = 400;
-  int64_t supervised_steps = 800, steps = 300;
-  int64_t prompts = 16, responses = 16;  // of one step
+  int64_t supervised_steps = 800, steps = 220;
+  int64_t prompts = 16, responses = 64;  // of one step
   int64_t references = 64;               // K
   int64_t rank = 8;                      // of the LoRA matrices
   double learning_rate = 2e-3, kl = 0.5;
@@ -194,7 +194,7 @@ class run {
       torch::manual_seed(4 + seed);
       llama model(reference_->size);
       model->to(device);
-      model->adapt(o_.rank);
+      if (o_.rank > 0) model->adapt(o_.rank);
       move_weights(model, reference_, 0);
       return model;
     };
@@ -230,9 +230,9 @@ class run {
   /// left them at different ones. The policy is moved along the line of weights from the reference through it; the KL
   /// grows about as the square of the distance.
   measured measure_at(double kl, llama& policy, int64_t responses) {
-    for (int round = 0; round < 5; ++round) {
+    for (int round = 0; round < 8; ++round) {
       torch::manual_seed(5);
-      const double now = measure(policy, &reference_, {}, held_out_, 8).kl.mean();
+      const double now = measure(policy, &reference_, {}, held_out_, 24).kl.mean();
       if (std::abs(now - kl) < 0.005 * kl) break;
       move_weights(policy, reference_, std::clamp(std::sqrt(kl / std::max(now, 1e-6)), 0.1, 2.0));
     }
@@ -277,7 +277,8 @@ int main(int count, char** arguments) {
   app.add_option("--prompts", o.prompts, "of a step")->capture_default_str();
   app.add_option("--responses", o.responses, "to a prompt, in a step")->capture_default_str();
   app.add_option("--references", o.references, "to a prompt (K)")->capture_default_str()->check(CLI::Range(4, 4096));
-  app.add_option("--rank", o.rank, "of the corrections to linear maps that alignment learns")->capture_default_str();
+  app.add_option("--rank", o.rank, "of the corrections to linear maps that alignment learns; 0: it learns all weights")
+      ->capture_default_str();
   app.add_option("--learning-rate", o.learning_rate, "of alignment")->capture_default_str();
   app.add_option("--kl", o.kl, "budget, nats per response")->capture_default_str();
   app.add_option("--points", o.points, "of a curve: KLs to measure at, the budget and its halves")

@@ -44,7 +44,7 @@ inline std::vector<goal> goals(const matrix<float>& reference, double kl) {
                            {"calibrated", calibration{reference, mid_rank{}, unscored::propagate},
                             aligned_policy(identity{}, at_kl{kl}).beta()}};
 
-  const normalized_exponential best{.t = 10}, worst{.t = -5};
+  const normalized_exponential best{.t = 10}, worst{.t = -4};
   const double best_beta = aligned_policy(best, at_kl{kl}).beta(), worst_beta = aligned_policy(worst, at_kl{kl}).beta();
   const auto add = [&](const std::string& suffix, const auto& calibrated) {
     result.push_back({"best-of-4" + suffix, calibrated | best, best_beta});
@@ -108,7 +108,7 @@ inline measured measure(const llama& policy, const llama* reference, const score
   const auto P = prompts.size(0);
   measured result{{}, matrix<float>(P, M), matrix<float>(P, M)};
   std::vector<Tensor> all;
-  constexpr int64_t chunk = 16;
+  const int64_t chunk = prompts.is_cuda() ? std::max<int64_t>(1, 4096 / M) : 16;  // prompts
   for (int64_t first = 0; first < P; first += chunk) {
     const auto part = prompts.slice(0, first, std::min(first + chunk, P));
     all.push_back(sample(policy, part, M, response_length));

@@ -5,7 +5,7 @@ set -euo pipefail
 align=$1
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-size=(--training-prompts 150 --held-out-prompts 50 --references 32 --prompts 8 --points 1 --seeds 1)
+size=(--training-prompts 150 --held-out-prompts 50 --references 32 --prompts 8 --responses 16 --points 1 --seeds 1)
 options=("${size[@]}" --supervised-steps 250 --steps 50 --learning-rate 4e-3 --goals raw best-of-4 worst-of-4)
 
 # Ctrl-C saves and stops; the same command continues.
