@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The step in processes of torch.distributed (c10d; gloo, and NCCL if there is a GPU): the shards add up to the whole batch, and one that fails ends all."""
+"""The step in processes of torch.distributed (c10d; gloo, and NCCL if there is a GPU): the shards add up to the whole batch, and one that
+fails ends all."""
 
 import multiprocessing
 import tempfile
