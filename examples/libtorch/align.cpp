@@ -278,7 +278,8 @@ int main(int count, char** arguments) {
   app.add_option("--responses", o.responses, "to a prompt, in a step")->capture_default_str();
   app.add_option("--references", o.references, "to a prompt (K)")->capture_default_str()->check(CLI::Range(4, 4096));
   app.add_option("--rank", o.rank, "of the corrections to linear maps that alignment learns; 0: it learns all weights")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   app.add_option("--learning-rate", o.learning_rate, "of alignment")->capture_default_str();
   app.add_option("--kl", o.kl, "budget, nats per response")->capture_default_str();
   app.add_option("--points", o.points, "of a curve: KLs to measure at, the budget and its halves")

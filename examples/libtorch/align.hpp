@@ -108,7 +108,7 @@ inline measured measure(const llama& policy, const llama* reference, const score
   const auto P = prompts.size(0);
   measured result{{}, matrix<float>(P, M), matrix<float>(P, M)};
   std::vector<Tensor> all;
-  const int64_t chunk = prompts.is_cuda() ? std::max<int64_t>(1, 4096 / M) : 16;  // prompts
+  const int64_t chunk = prompts.is_cuda() ? std::max<int64_t>(1, 4096 / M) : 16;  // prompts; a GPU is fast with many
   for (int64_t first = 0; first < P; first += chunk) {
     const auto part = prompts.slice(0, first, std::min(first + chunk, P));
     all.push_back(sample(policy, part, M, response_length));

@@ -124,21 +124,18 @@ TEST_CASE("Wrong shapes, tokens and logits are rejected") {
   tokens[4] = 5;
   CHECK(error(c.logits, tokens) ==
         "token_log_probabilities: expected tokens below 5, or below 0 to skip them, got 5 at index 4");
+  const std::string refused =
+      "token_log_probabilities: expected logits that are numbers below infinity, not all of them -inf, got ";
   for (const double wrong : {NaN, infinity<double>}) {
     matrix<double> logits = c.logits;
     logits(3, 1) = wrong;
-    CHECK(error(logits, c.tokens) ==
-          "token_log_probabilities: expected logits that are numbers below infinity, not all of them -inf, got " +
-              detail::concat(wrong) + " at row 3, column 1");
+    CHECK(error(logits, c.tokens) == refused + detail::concat(wrong) + " at row 3, column 1");
   }
   matrix<double> skipped = c.logits, none = c.logits;
   skipped.row(2) = NaN;
   CHECK(error(skipped, c.tokens) == "no error");
   none.row(1) = -infinity<double>;
-  CHECK(error(none, c.tokens) ==
-        "token_log_probabilities: expected logits that are numbers below infinity, not all of them -inf, got -inf at "
-        "row 1, "
-        "column 4");
+  CHECK(error(none, c.tokens) == refused + "-inf at row 1, column 4");
   CHECK(error_of([&] { logits_gradient_into(d, matrix_view<double>(c.logits), c.tokens, now.leftCols(2).eval()); }) ==
         "logits_gradient: expected 12 numbers in the gradient, one for each token, got 6");
   CHECK(error_of([&] { logits_gradient_into(now, matrix_view<double>(c.logits), c.tokens, now); }) ==

@@ -63,6 +63,7 @@ TEST_CASE("A map, a map with a stride and a pointer can be viewed") {
   CHECK(equal(matrix_view<double>(Eigen::Map<matrix<double>>(buffer.data(), 3, 4)), packed));
   CHECK(equal(matrix_view<double>(strided), strided));
   CHECK(matrix_view<double>(strided).row(2)[1] == 15);
+  CHECK(matrix_view<double>(strided).stride() == 7);
   CHECK(equal(matrix_view<double>(buffer.data(), 3, 4, 7), strided));
 }
 

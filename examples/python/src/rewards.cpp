@@ -81,16 +81,20 @@ double shaped_one(const any_calibration& c, Index prompt, double reward) {
 /// calibration.one. An int and a float by position do not go through pybind11's search for a function, which takes half
 /// of the time of the call. All else, and what fails, is left to calibration._one, which pybind11 has made.
 PyObject* one(PyObject* self, PyObject* const* arguments, Py_ssize_t count, PyObject* keywords) {
-  if (count == 2 && keywords == nullptr && PyLong_CheckExact(arguments[0]) && PyFloat_CheckExact(arguments[1])) try {
-      const auto prompt = PyLong_AsSsize_t(arguments[0]);
+  const bool plain =
+      count == 2 && keywords == nullptr && PyLong_CheckExact(arguments[0]) && PyFloat_CheckExact(arguments[1]);
+  const Py_ssize_t prompt = plain ? PyLong_AsSsize_t(arguments[0]) : -1;
+  PyErr_Clear();  // the int may be too large
+  if (prompt >= 0) {
+    try {
       const auto& shape = *py::cast<const any_calibration*>(py::handle(self));
-      if (prompt >= 0) return PyFloat_FromDouble(shaped_one(shape, prompt, PyFloat_AS_DOUBLE(arguments[1])));
+      return PyFloat_FromDouble(shaped_one(shape, prompt, PyFloat_AS_DOUBLE(arguments[1])));
     } catch (py::error_already_set& error) {  // of a transform in Python
       error.restore();
       return nullptr;
     } catch (const std::exception&) {
     }
-  PyErr_Clear();
+  }
   const auto bound = py::reinterpret_steal<py::object>(PyObject_GetAttrString(self, "_one"));
   return bound ? PyObject_Vectorcall(bound.ptr(), arguments, static_cast<std::size_t>(count), keywords) : nullptr;
 }

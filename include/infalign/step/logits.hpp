@@ -141,8 +141,8 @@ void logits_gradient_into(Result&& result, const matrix_view<S>& logits, const T
   const Eigen::Ref<const matrix<S>> g(detail::as_array(gradient));
   const auto V = logits.cols();
   const auto rows = detail::rows_of_result(name, result, detail::row_prompts{logits.rows(), V});
-  const auto stride = logits.rows() > 1 ? static_cast<Eigen::Index>(logits.row(1) - logits.row(0)) : V;
-  detail::check_same_place(name, detail::memory_of(rows), {logits.row(0), logits.rows(), V, stride, 1}, "the logits");
+  detail::check_same_place(name, detail::memory_of(rows), {logits.row(0), logits.rows(), V, logits.stride(), 1},
+                           "the logits");
   const double work = static_cast<double>(logits.rows()) * static_cast<double>(V);
   detail::for_each_row(logits.rows(), work, [&](Eigen::Index i) {
     const auto token = +tokens[static_cast<decltype(tokens.size())>(i)];

@@ -54,6 +54,8 @@ class matrix_view {
   Eigen::Index rows() const { return rows_; }
   /// The number of columns, T.
   Eigen::Index cols() const { return cols_; }
+  /// From the start of one row to the start of the next.
+  Eigen::Index stride() const { return stride_; }
   /// False for a default view, true for any other, even an empty one.
   bool given() const { return given_; }
   /// The first number of row i.
